@@ -1,0 +1,1 @@
+"""Train, attack and honestly judge robust image classifiers."""

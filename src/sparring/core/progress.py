@@ -1,0 +1,53 @@
+"""Progress bars on standard error: shown on a terminal only, and only for work of more than two seconds."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Self, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+PATIENCE = 2.0  # seconds of silence before a bar is worth its line
+
+
+class Bar:
+    """One bar over `total` units of work; as a context manager it cleans up after itself."""
+
+    def __init__(self, description: str, total: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._progress.add_task(description, total=total)
+        self._wanted = sys.stderr.isatty()
+        self._begin = time.monotonic()
+        self._shown = False
+
+    def advance(self, amount: int = 1) -> None:
+        """Count `amount` units as done."""
+        self._progress.advance(self._task, amount)
+        if self._wanted and not self._shown and time.monotonic() - self._begin > PATIENCE:
+            self._progress.start()
+            self._shown = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._shown:
+            self._progress.stop()
+
+
+def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
+    """Yield `items` while a bar counts them."""
+    with Bar(description, total) as bar:
+        for item in items:
+            yield item
+            bar.advance()
