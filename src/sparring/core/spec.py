@@ -124,7 +124,7 @@ def literal(text: str) -> object:
     return text if isinstance(value, Call) else value
 
 
-def convert(value: object, hint: Any, where: str) -> Any:  # noqa: ANN401  # the hint is a type, known only at run time
+def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type, known only at run time
     """Return `value` as the type `hint` (an int serves as a float, a string as a component), else raise InputError."""
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
@@ -160,7 +160,7 @@ def _convert_component(value: object, base: type[Component], where: str) -> Comp
     raise InputError(f"{where}: expected {catalogue.kind} such as {catalogue.example()}, not {_shown(value)}")
 
 
-def _convert_union(value: object, hints: tuple[Any, ...], where: str) -> Any:  # noqa: ANN401  # as in convert
+def _convert_union(value: object, hints: tuple[Any, ...], where: str) -> Any:  # as in convert
     errors = []
     for hint in hints:
         try:
@@ -240,7 +240,7 @@ def show_number(value: float) -> str:
     return f"{levels}/255" if len(plain) > 8 and levels and levels / 255 == value else plain
 
 
-def _type_name(hint: Any) -> str:  # noqa: ANN401  # as in convert
+def _type_name(hint: Any) -> str:  # as in convert
     if isinstance(hint, type) and issubclass(hint, Component) and hint in _catalogues:
         return _catalogues[hint].kind
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}

@@ -1,0 +1,41 @@
+"""Files that are never half written: everything is made beside its place and moved there in one step."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sparring.core.errors import InputError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary file of the same suffix to write; on success it becomes `path`, on failure it vanishes.
+
+    Raises InputError when the disk is full or the folder cannot be written; what stood at `path` is then still there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _refusal(path: Path, error: OSError) -> InputError:
+    if error.errno == errno.ENOSPC:
+        return InputError(f"{path}: the disk is full; nothing was lost, free some space and start again")
+    return InputError(f"{path}: cannot be written ({error.strerror or error})")

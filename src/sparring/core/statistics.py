@@ -1,0 +1,43 @@
+"""95 % intervals: for shares, for means, and for the differences of paired figures."""
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from scipy.special import betaincinv, stdtrit
+
+from sparring.core.results import Estimate
+
+Z = 1.959963984540054  # the 97.5 % point of the normal distribution
+TAIL = 0.025
+
+
+def share(successes: int, n: int) -> Estimate:
+    """Return a share with its Wilson interval; Clopper-Pearson at 0 % and 100 %, where Wilson's is too short."""
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    if successes in (0, n):
+        return clopper_pearson(successes, n)
+    p = successes / n
+    centre = (p + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(p * (1 - p) / n + Z**2 / (4 * n**2))
+    return Estimate(p, centre - half, centre + half, n)
+
+
+def clopper_pearson(successes: int, n: int) -> Estimate:
+    """Return a share with its exact (Clopper-Pearson) interval, which covers at least 95 % whatever the truth."""
+    low = float(betaincinv(successes, n - successes + 1, TAIL)) if successes else 0.0
+    high = float(betaincinv(successes + 1, n - successes, 1 - TAIL)) if successes < n else 1.0
+    return Estimate(successes / n, low, high, n)
+
+
+def mean(values: Sequence[float]) -> Estimate:
+    """Return a mean with its t-interval; with fewer than two values the interval is unknown (NaN)."""
+    n = len(values)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    centre = fmean(values)
+    if n == 1:
+        return Estimate(centre, math.nan, math.nan, 1)
+    half = float(stdtrit(n - 1, 1 - TAIL)) * stdev(values, centre) / math.sqrt(n)
+    return Estimate(centre, centre - half, centre + half, n)
