@@ -108,6 +108,12 @@ class Call:
     kwargs: tuple[tuple[str, object], ...] = ()
 
 
+def example(component: type[Component]) -> str:
+    """Return how a component is called: its required arguments by name, the others with their defaults."""
+    parts = [f.name if _required(f) else f"{f.name}={_show(f.default, str)}" for f in _arguments(component)]
+    return f"{component.name}({', '.join(parts)})"
+
+
 def suggest(word: str, known: Iterable[str]) -> str:
     """Return '; did you mean …?' when something close exists, else the list of what does."""
     names = list(known)

@@ -1,8 +1,9 @@
-"""A dataset: three splits, each one uint8 tensor of images and one tensor of labels."""
+"""A dataset: three splits, each one tensor of images and one of labels; and what a source of one must offer."""
 
-from abc import abstractmethod
+import dataclasses
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -13,17 +14,20 @@ from sparring.core.spec import Component
 TrainOn = Literal["train", "train+validation"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Split:
-    """Images `x` (N, C, H, W), uint8, and labels `y` (N,), int64; `ids` are the rows' places in the published order."""
+    """Images `x` (N, C, H, W), uint8, and labels `y` (N,), int64; `ids` are the rows' places in the published order.
+
+    Images that someone hands over as floats stay floats: `x` may be float32 in [0, 1].
+    """
 
     x: Tensor
     y: Tensor
     ids: Tensor
 
     def __post_init__(self) -> None:
-        if self.x.dtype != torch.uint8 or self.x.ndim != 4 or self.y.dtype != torch.int64:
-            raise InputError("a split takes uint8 images (N, C, H, W) and int64 labels (N,)")
+        if self.x.dtype not in (torch.uint8, torch.float32) or self.x.ndim != 4 or self.y.dtype != torch.int64:
+            raise InputError("a split takes uint8 or float32 images (N, C, H, W) and int64 labels (N,)")
         if not len(self.x) == len(self.y) == len(self.ids):
             raise InputError(f"{len(self.x)} images, {len(self.y)} labels and {len(self.ids)} ids do not match")
 
@@ -34,23 +38,30 @@ class Split:
         """Return all images as float32 in [0, 1]."""
         return to_float(self.x)
 
-    def take(self, rows: Tensor) -> "Split":
-        """Return the split with these rows only, in this order."""
-        return Split(self.x[rows], self.y[rows], self.ids[rows])
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return these rows' images as float32 in [0, 1] (B, C, H, W), and their labels (B,)."""
+        return to_float(self.x[rows]), self.y[rows]
 
-    def sample(self, count: int, seed: int) -> "Split":
+    def take(self, rows: Tensor) -> Self:
+        """Return the split with these rows only, in this order; `rows`: indices or a mask."""
+        return dataclasses.replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows])
+
+    def sample(self, count: int, seed: int) -> Self:
         """Return `count` rows drawn by `seed`, in the split's order; all rows if there are no more than that."""
         if count < 1:
             raise InputError(f"examples: expected at least 1, not {count}")
         if count >= len(self):
             return self
-        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(self), generator=new_generator(seed))
         return self.take(order[:count].sort().values)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Dataset:
-    """Train, validation and test splits of one source; `note` says what a reader of a result must know of the data."""
+    """Train, validation and test splits of one source; `note` says what a reader of a result must know of the data.
+
+    Raises InputError when the splits' images differ in shape or type, or a label has no class.
+    """
 
     source: str
     classes: tuple[str, ...]
@@ -58,6 +69,13 @@ class Dataset:
     validation: Split
     test: Split
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            part = self.split(name)
+            if part.x.shape[1:] != self.train.x.shape[1:] or part.x.dtype != self.train.x.dtype:
+                raise InputError(f"{self.source}: the {name} images are not of the train images' shape and type")
+            check_labels(part.y, len(self.classes), f"{self.source}: {name}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -77,7 +95,22 @@ class Dataset:
         return chosen
 
 
-class Source(Component):
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file that others publish, its contents known to the bit.
+
+    `path`: its place inside a data folder. Unless `path` itself ends in .gz, a copy may be gzipped (and called .gz),
+    and the contents are what decompressing gives. `size`: of the contents, in bytes; no more is ever decompressed.
+    `checksum`: of the contents, with its algorithm, "sha256:…". `mirrors`: whole addresses, tried in turn.
+    """
+
+    path: str
+    size: int
+    checksum: str
+    mirrors: tuple[str, ...] = ()
+
+
+class Source(Component, ABC):
     """Where a dataset comes from; a frozen dataclass, one file a format."""
 
     name: ClassVar[str]
@@ -87,19 +120,52 @@ class Source(Component):
         """Find, check and read the data; raise InputError with one clear line when that cannot be done."""
 
     @abstractmethod
-    def files(self) -> tuple[str, ...]:
-        """Return the files that must be at hand, relative to the data folder; none for embedded data."""
+    def files(self) -> tuple[PublishedFile, ...]:
+        """Return the published files that must be at hand; none for embedded data and for a folder of one's own."""
 
 
 def to_float(x: Tensor) -> Tensor:
-    """Return uint8 pixels as float32 in [0, 1]."""
-    return x.to(torch.float32) / 255
+    """Return uint8 pixels as float32 in [0, 1]; float images as they are."""
+    return x.to(torch.float32) / 255 if x.dtype == torch.uint8 else x
 
 
-def holdout(x: Tensor, y: Tensor, size: int, seed: int) -> tuple[Split, Split]:
-    """Split off `size` examples, drawn by `seed`, for validation; return (train, validation)."""
+def new_generator(seed: int) -> torch.Generator:
+    """Return a new generator with this seed."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"seed: expected a whole number from 0 to 2**63 - 1, not {seed}")
+    return torch.Generator().manual_seed(seed)
+
+
+def check_labels(y: Tensor, classes: int, where: str) -> None:
+    """Raise InputError, naming the first bad example, unless all labels (N,) are in 0..classes-1."""
+    bad = (y < 0) | (y >= classes)
+    if bad.any():
+        first = int(bad.nonzero()[0])
+        raise InputError(
+            f"{where}: label {int(y[first])} of example {first} is outside 0..{classes - 1}, the {classes} classes"
+        )
+
+
+def holdout(x: Tensor, y: Tensor, size: int, seed: int, ids: Tensor | None = None) -> tuple[Split, Split]:
+    """Split off `size` examples, drawn by `seed`, for validation; return (train, validation).
+
+    `ids` (N,): the rows' places in the published order, where `x` is not in that order itself.
+    """
     if not 0 < size < len(y):
-        raise InputError(f"validation: cannot hold out {size} of {len(y)} examples")
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    whole = Split(x, y, torch.arange(len(y)))
-    return whole.take(order[size:].sort().values), whole.take(order[:size].sort().values)
+        raise InputError(f"validation: cannot hold out {size} of {len(y)} examples; give a number between them")
+    held = torch.zeros(len(y), dtype=torch.bool)
+    held[torch.randperm(len(y), generator=new_generator(seed))[:size]] = True
+    whole = Split(x, y, torch.arange(len(y)) if ids is None else ids)
+    return whole.take(~held), whole.take(held)
+
+
+def stratified(y: Tensor, share: float, seed: int) -> Tensor:
+    """Return a mask (N,) that draws by `seed` the same `share` of each class of `y` (N,), rounded."""
+    shuffled = torch.randperm(len(y), generator=new_generator(seed))
+    order = shuffled[y[shuffled].argsort(stable=True)]
+    counts = y.bincount()
+    place = torch.arange(len(y)) - (counts.cumsum(0) - counts)[y[order]]
+    quota = (counts.double() * share).round()
+    chosen = torch.zeros(len(y), dtype=torch.bool)
+    chosen[order] = place < quota[y[order]]
+    return chosen

@@ -1,0 +1,1 @@
+"""Generative models, and the latent codes of images in them."""

@@ -1,0 +1,25 @@
+"""Classifiers, and what stands inside them: each takes float images in [0, 1] and gives logits."""
+
+from collections import OrderedDict
+
+import torch
+from torch import nn
+
+from sparring.core.spec import Catalogue
+from sparring.models.base import Model
+from sparring.models.cnn import CNN
+from sparring.models.lenet import LeNet
+from sparring.models.mlp import MLP
+from sparring.models.resnet import ResNet18
+
+MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ResNet18))
+
+
+def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
+    """Return the classifier: normalisation, then the network; convolutions in the layout that is fastest here."""
+    whole = nn.Sequential(OrderedDict(normalise=normalise, network=network))
+    whole.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    return whole
+
+
+__all__ = ["CNN", "MLP", "MODELS", "LeNet", "Model", "ResNet18", "assemble"]

@@ -1,0 +1,122 @@
+"""The oracle: all that an attack may ask of a model, counted for each example, and the freeze that leaves no trace."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from sparring.core.errors import InputError
+from sparring.core.randomness import uniform
+
+Statistics = Literal["eval", "train"]  # whose mean and variance batch norm uses: the running ones, or the batch's
+
+
+class Oracle:
+    """Answers for a batch of examples, of which fewer and fewer may be left.
+
+    It knows which example each row is: `forwards` and `backwards` (B,) count the passes spent on each example of the
+    whole batch, and the noise of an example depends on (seed, example, draw) and on nothing else.
+    """
+
+    def __init__(self, model: nn.Module, examples: Tensor, *, seed: int | Tensor = 0) -> None:
+        self._model, self._seed, self._draw = model, seed, 0
+        self._examples = examples
+        self._rows = torch.arange(len(examples), device=examples.device)
+        self.forwards = torch.zeros_like(examples)
+        self.backwards = torch.zeros_like(examples)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K) of the active examples: one forward pass each."""
+        with torch.no_grad():
+            return self._forward(x)
+
+    def value_and_gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the loss (B,) of the logits, its gradient in `x`, and the logits: one forward and backward each.
+
+        Raises InputError when the model's output does not depend on its input in a way that torch can follow.
+        """
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self._forward(x)
+            value = loss(logits)
+            _check_graph(value)
+            (grad,) = torch.autograd.grad(value.sum(), x)
+        self.backwards[self._rows] += 1
+        return value.detach(), grad, logits.detach()
+
+    def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) and the gradients (B, len, C, H, W) of the logits named by `classes` (B, len)."""
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            logits = self._forward(x)
+            _check_graph(logits)
+            columns = logits.gather(1, classes).sum(0)
+            last = classes.shape[1] - 1
+            grads = [torch.autograd.grad(c, x, retain_graph=i < last)[0] for i, c in enumerate(columns)]
+        self.backwards[self._rows] += classes.shape[1]
+        return logits.detach(), torch.stack(grads, dim=1)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """Return noise in [0, 1) of shape (B, *shape), another draw at each call."""
+        noise = uniform(self._seed, self._examples[self._rows], self._draw, prod(shape))
+        self._draw += 1
+        return noise.view(-1, *shape)
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows of the active ones only; `rows` is a mask (B,)."""
+        self._rows = self._rows[rows]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        self.forwards[self._rows] += 1
+        logits = self._model(x)
+        assert isinstance(logits, Tensor)
+        return logits.float()
+
+
+def _check_graph(value: Tensor) -> None:
+    if not value.requires_grad:
+        raise InputError(
+            "the model gives no gradient with respect to its input (a detach(), a no_grad() or NumPy inside?); "
+            "a gradient attack says nothing about it"
+        )
+
+
+@contextmanager
+def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
+    """Hold a model still: parameters without gradient, modules in one mode, batch norm's running statistics unmoved.
+
+    Every parameter's `requires_grad`, every module's mode and every counter is as it was afterwards.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.train(statistics == "train")
+        for parameter, _ in wanted:
+            parameter.requires_grad_(False)
+        with _unmoved(model):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def _unmoved(model: nn.Module) -> Iterator[None]:
+    """With a momentum of 0, batch norm in train mode leaves its running statistics where they are."""
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    before = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+    try:
+        yield
+    finally:
+        for m, (momentum, count) in zip(norms, before, strict=True):
+            m.momentum = momentum
+            if m.num_batches_tracked is not None and count is not None:
+                m.num_batches_tracked.copy_(count)

@@ -1,0 +1,274 @@
+"""The command line: parse, call one function, print. Heavy imports wait until a command needs them."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from sparring.core.errors import InputError, TrainingError
+
+if TYPE_CHECKING:
+    from sparring.core.results import Estimate, Evaluation, StudyResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    help="""Train, attack and honestly judge robust image classifiers.
+
+    [bold]Start here[/bold]
+
+    sparring study demo                    four defences, one report, nothing to download
+
+    sparring train recipe.toml             train what a recipe says
+
+    sparring evaluate RUN --threat "linf(0.3)"   how robust is it, really?
+
+    sparring list attacks                  what there is, with its papers
+    """,
+)
+data_app = typer.Typer(no_args_is_help=True, help="Show, download and verify the datasets.")
+app.add_typer(data_app, name="data")
+out = Console(highlight=False)
+
+Runs = Annotated[Path, typer.Option("--runs", help="The folder of run folders.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="""Change a field: --set epochs=3 --set defence="standard()".""")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe's TOML file.")],
+    change: Changes = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train what a recipe says, into a run folder of its own.
+
+    Example recipe: data = "mnist()", model = "cnn()", defence = "adversarial(attack=pgd(steps=7), threat=linf(0.3))".
+
+    sparring train recipe.toml --set epochs=3 --set seed=1
+    """
+    from sparring.recipe import Recipe, fit, parse_changes
+
+    chosen = Recipe.read(recipe, parse_changes(change or []))
+    fitted = fit(chosen, runs=runs, device=device, resume=resume, quiet=quiet)
+    out.print(f"trained: {fitted.run.path}", soft_wrap=True)
+    out.print(f'next:    sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    threat: Annotated[str, typer.Option("--threat", help='How far an image may be moved, such as "linf(8/255)".')],
+    attack: Annotated[
+        list[str] | None, typer.Option("--attack", help="An attack; may be given more than once.")
+    ] = None,
+    data: Annotated[str, typer.Option("--data", help="A dataset; by default the one it was trained on.")] = "",
+    split: Annotated[str, typer.Option("--split", help="test, validation or train.")] = "test",
+    examples: Annotated[int | None, typer.Option("--examples", help="Only so many, drawn by the seed.")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Decides subsets, random starts and noise.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Attack a trained classifier and say what is left of it.
+
+    sparring evaluate runs/mnist-cnn-standard-0123456789 --threat "linf(0.1)" --examples 1000
+
+    sparring evaluate RUN --threat "l2(1)" --attack "fgsm()" --attack "pgd(steps=100, loss='margin')"
+    """
+    from sparring.data import SOURCES
+    from sparring.evaluation import DEFAULT_ATTACKS
+    from sparring.recipe import Recipe, open_run
+    from sparring.studies.judge import Judgement, judge
+
+    fitted = open_run(run)
+    source = SOURCES.parse(data) if data else Recipe.read(run / "recipe.toml").data
+    settings = Judgement(threat, tuple(attack or DEFAULT_ATTACKS), split, examples, None, seed)
+    evaluation, path = judge(fitted, source, settings)
+    if as_json:
+        out.print_json(path.read_text(encoding="utf-8"))
+    else:
+        _print_evaluation(evaluation, path)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="A study's name (see: sparring list studies) or its TOML file.")],
+    budget: Annotated[str, typer.Option("--budget", help="full, or quick: the same in under two minutes.")] = "full",
+    change: Changes = None,
+    runs: Runs = Path("runs"),
+    folder: Annotated[Path | None, typer.Option("--out", help="Where the report goes; default reports/NAME.")] = None,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Train every defence of a study, attack each, and write one report.
+
+    sparring study demo
+
+    sparring study lenet-fgsm --budget quick --set data="fashion_mnist()"
+    """
+    from sparring.recipe import parse_changes
+    from sparring.studies import run_study
+
+    result, page = run_study(
+        name, budget=budget, changes=parse_changes(change or []), runs=runs, out=folder, device=device, quiet=quiet
+    )
+    _print_study(result)
+    out.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command()
+def report(
+    paths: Annotated[list[Path], typer.Argument(help="A study's results.json, or run folders.")],
+    folder: Annotated[Path | None, typer.Option("--out", help="Where the report goes.")] = None,
+) -> None:
+    """Write the report of a study's results, or of the evaluations kept in run folders, again.
+
+    sparring report reports/demo/results.json
+
+    sparring report runs/one runs/another --out reports/both
+    """
+    from sparring import report as reports
+    from sparring.core.results import StudyResult, load
+
+    if len(paths) == 1 and paths[0].suffix == ".json":
+        page = reports.write(load(StudyResult, paths[0]), folder or paths[0].parent)
+    else:
+        from sparring.studies.judge import gather
+
+        page = reports.write(gather(paths), folder or Path("reports/runs"))
+    out.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command("list")
+def list_components(
+    kind: Annotated[str, typer.Argument(help="attacks, defences, models, datasets, threats, studies, ...")] = "",
+) -> None:
+    """Show what there is: attacks, defences, models, datasets, threats, optimisers, schedules, augmentations, studies.
+
+    sparring list attacks
+    """
+    from sparring.listing import KINDS, rows_of
+
+    if not kind:
+        out.print("\n".join(f"sparring list {name}" for name in KINDS))
+        return
+    columns, rows = rows_of(kind)
+    _print_table(columns, rows)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Show every dataset: its splits and where its files are looked for."""
+    from sparring.data.download import data_folders
+    from sparring.listing import rows_of
+
+    _print_table(*rows_of("datasets"))
+    out.print(f"looked up in: {', '.join(map(str, data_folders()))}", soft_wrap=True)
+
+
+@data_app.command("verify")
+def data_verify(names: Annotated[list[str] | None, typer.Argument(help="Datasets; default: all.")] = None) -> None:
+    """Check the contents of the datasets at hand against their published checksums.
+
+    sparring data verify mnist
+    """
+    if _print_files(names):
+        raise typer.Exit(2)
+
+
+@data_app.command("fetch")
+def data_fetch(names: Annotated[list[str], typer.Argument(help="Datasets, such as mnist cifar10.")]) -> None:
+    """Download datasets into the cache folder, if they are not at hand.
+
+    sparring data fetch mnist fashion_mnist
+    """
+    from sparring.data import SOURCES
+    from sparring.data.download import fetch
+
+    for source in map(SOURCES.parse, names):
+        for file in fetch(source):
+            out.print(f"{source.name}: {file.file} {file.state} ({file.place})", soft_wrap=True)
+
+
+def main() -> None:
+    """Run the command line: bad input ends in one line and exit code 2, a training that broke off in 1."""
+    try:
+        app()
+    except InputError as error:
+        _fail(error, 2)
+    except TrainingError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+
+
+def _fail(error: object, code: int) -> None:
+    Console(stderr=True, highlight=False).print("error:", str(error), style="red", markup=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _print_evaluation(evaluation: "Evaluation", path: Path) -> None:
+    out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
+    for flag in evaluation.flags:
+        style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
+        out.print(f"{flag.severity.upper()}  {flag.message}", style=style, markup=False, soft_wrap=True)
+    rows = [("clean", _percent(evaluation.clean), "", "", "")]
+    for name, attacked in evaluation.attacked.items():
+        passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
+        rows.append(
+            (name, _percent(attacked.accuracy), _percent(attacked.success_rate), passes, f"{attacked.seconds:.1f}")
+        )
+    rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
+    _print_table(("attack", "accuracy (95 %)", "attack success", "passes f / b", "seconds"), rows)
+    out.print(f"record: {path}", soft_wrap=True)
+
+
+def _print_study(result: "StudyResult") -> None:
+    rows = [
+        (row.name, _percent(row.evaluation.clean), _percent(row.evaluation.robust), row.evaluation.threat)
+        for row in result.rows
+    ]
+    _print_table(("defence", "clean (95 %)", "robust (95 %)", "threat"), rows)
+    for finding in result.findings:
+        out.print(f"{finding.verdict}: {finding.claim}. {finding.sentence}", markup=False, soft_wrap=True)
+
+
+def _print_files(names: list[str] | None) -> bool:
+    """Print a line for each published file; return whether one is corrupt."""
+    from sparring.data import SOURCES
+    from sparring.data.download import status
+
+    chosen = [SOURCES.parse(name) for name in names] if names else [kind() for kind in SOURCES if kind.name != "folder"]
+    rows, corrupt = [], False
+    for source in chosen:
+        files = status(source)
+        corrupt |= any(file.state == "corrupt" for file in files)
+        rows += [(source.name, f.file, f.problem or f.state, str(f.place or "")) for f in files]
+        if not files:
+            rows.append((source.name, "", "comes with scikit-learn", ""))
+    _print_table(("dataset", "file", "state", "place"), rows)
+    return corrupt
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+def _percent(value: "Estimate") -> str:
+    return f"{value.value:.2%} ({value.low:.2%} to {value.high:.2%})" if value.n else "-"

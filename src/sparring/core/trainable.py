@@ -1,0 +1,100 @@
+"""What the training loop knows: a `Trainable` with its `State`. Classifiers, GANs and attacks all train so."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Rates(Protocol):
+    """A learning-rate schedule: the factor on the base rate, from the progress and past epochs' losses."""
+
+    def factor(self, *, progress: float, losses: Sequence[float]) -> float:
+        """Return the factor; `losses` holds the mean loss of each finished epoch."""
+
+
+@dataclass
+class Learner:
+    """A network with the optimiser and the schedule that change it."""
+
+    network: nn.Module
+    optimiser: torch.optim.Optimizer
+    schedule: Rates
+
+    def __post_init__(self) -> None:
+        self._base = [float(group["lr"]) for group in self.optimiser.param_groups]
+
+    def set_rate(self, *, progress: float, losses: Sequence[float]) -> None:
+        """Set the learning rate for the coming step."""
+        factor = self.schedule.factor(progress=progress, losses=losses)
+        for group, base in zip(self.optimiser.param_groups, self._base, strict=True):
+            group["lr"] = base * factor
+
+    def update(self, loss: Tensor) -> None:
+        """Take one optimiser step down the gradient of `loss`."""
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch gives it no types
+        self.optimiser.step()
+
+
+@dataclass
+class State:
+    """All that must survive a restart: the learners by name, tensors of the method's own, and the epochs' losses."""
+
+    learners: dict[str, Learner]
+    extra: dict[str, Tensor] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything as plain containers of tensors, safe to load with `weights_only=True`."""
+        learners = {
+            name: {"network": learner.network.state_dict(), "optimiser": learner.optimiser.state_dict()}
+            for name, learner in self.learners.items()
+        }
+        return {"learners": learners, "extra": self.extra, "losses": self.losses}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        for name, learner in self.learners.items():
+            learner.network.load_state_dict(saved["learners"][name]["network"])
+            learner.optimiser.load_state_dict(saved["learners"][name]["optimiser"])
+        self.extra = dict(saved["extra"])
+        self.losses = list(saved["losses"])
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a Trainable may know of the run that it is part of."""
+
+    shape: tuple[int, int, int]
+    classes: int
+    classifier: Callable[[], nn.Module]  # a fresh one, as the recipe's model says, on the run's device
+    learner: Callable[[nn.Module], Learner]  # with the recipe's optimiser and schedule
+
+
+class Trainable(ABC):
+    """Parameters and an update rule; the loop lives in `training/loop.py`."""
+
+    @abstractmethod
+    def init(self, setup: Setup) -> State:
+        """Make networks and optimisers; called under a seeded global random state."""
+
+    @abstractmethod
+    def step(
+        self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Update once on images `x` (B, C, H, W) in [0, 1] and labels `y` (B,).
+
+        `progress` is the share of training done, 0 to 1. Returns metrics as scalar tensors on the device, `loss` among
+        them; nothing here may wait for the device.
+        """
+
+    def epoch_end(self, state: State, metrics: dict[str, float]) -> None:  # noqa: B027  # a hook; most need none
+        """Look at a finished epoch's mean metrics."""
+
+    @abstractmethod
+    def deploy(self, state: State) -> nn.Module:
+        """Return what the world uses, and attacks."""

@@ -1,0 +1,91 @@
+"""Augmentation for training: whole batches at once, an offset or a flip of its own for each image."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sparring.core.errors import InputError
+from sparring.core.spec import Catalogue, Component
+
+
+@dataclass(frozen=True)
+class Augmentation(Component, ABC):
+    """A random change of training images (B, C, H, W), uint8 or float, that keeps shape, type and labels."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the changed images; all randomness comes from `generator`, and `x` stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoAugmentation(Augmentation):
+    """The images as they are."""
+
+    name = "none"
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002, D102  # needs no randomness
+        return x
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crop(Augmentation):
+    """Pad with black by `padding` pixels, then cut out the old size at a random place."""
+
+    name = "crop"
+    padding: int = 4
+
+    def __post_init__(self) -> None:
+        if self.padding < 0:
+            raise InputError(f"{self.name}: padding must be at least 0, not {self.padding}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+        return cut(x, self.padding, draw_offsets(len(x), self.padding, generator).to(x.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flip(Augmentation):
+    """Mirror left and right, every second image on average."""
+
+    name = "flip"
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+        return mirror(x, draw_flips(len(x), generator).to(x.device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropFlip(Crop):
+    """Crop, then flip: the usual augmentation for CIFAR-10."""
+
+    name = "crop_flip"
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+        cropped = super().__call__(x, generator)
+        return mirror(cropped, draw_flips(len(x), generator).to(x.device))
+
+
+def draw_offsets(count: int, padding: int, generator: torch.Generator) -> Tensor:
+    """Return a place in 0..2*padding, row and column, for each image: (2, count)."""
+    return torch.randint(2 * padding + 1, (2, count), generator=generator, device=generator.device)
+
+
+def draw_flips(count: int, generator: torch.Generator) -> Tensor:
+    """Return a fair coin for each image: (count,), bool."""
+    return torch.rand(count, generator=generator, device=generator.device) < 0.5
+
+
+def cut(x: Tensor, padding: int, offsets: Tensor) -> Tensor:
+    """Return windows of the old size (B, C, H, W) from the padded images, at `offsets` (2, B)."""
+    height, width = x.shape[2:]
+    windows = F.pad(x, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    return windows[torch.arange(len(x), device=x.device), :, offsets[0], offsets[1]]
+
+
+def mirror(x: Tensor, flips: Tensor) -> Tensor:
+    """Return the images (B, C, H, W), left and right exchanged where `flips` (B,)."""
+    return torch.where(flips[:, None, None, None], x.flip(3), x)
+
+
+AUGMENTATIONS = Catalogue(Augmentation, "augmentation", (NoAugmentation, Crop, Flip, CropFlip))

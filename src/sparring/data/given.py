@@ -1,0 +1,138 @@
+"""What may be handed over as data, checked and brought into one form: `examples_of(data)`."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from sparring.core.errors import InputError
+from sparring.data import load
+from sparring.data.dataset import Dataset, Source, Split
+
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+ROUNDING = 1e-3  # by which arithmetic may leave [0, 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples(Split):
+    """A split with its provenance: its dataset's call string or "given tensors", "given loader".
+
+    `classes` is empty where the number of classes is not known. `ids` of given data count from 0.
+    """
+
+    source: str
+    split: str
+    classes: tuple[str, ...] = ()
+    note: str = ""
+
+
+Data: TypeAlias = Dataset | Source | Examples | str | tuple[Tensor, Tensor] | DataLoader[Any]
+
+
+def examples_of(data: Data, split: str = "test") -> Examples:
+    """Return the examples that `data` means: a dataset's `split`, or tensors or a loader of images with labels.
+
+    Images (N, C, H, W) are uint8, or floats in [0, 1], which are kept as float32; labels (N,) are whole numbers. A
+    loader is read once, from beginning to end. Raises InputError naming the first bad example, and what to do.
+    """
+    if isinstance(data, Examples):
+        return data
+    if isinstance(data, str | Source):
+        data = load(data)
+    if isinstance(data, Dataset):
+        part = data.split(split)
+        found = Examples(part.x, part.y, part.ids, data.source, split, data.classes, data.note)
+    elif isinstance(data, DataLoader):
+        found = _given(*_read_all(data), source="given loader")
+    else:
+        kinds = "a dataset's call string, a Dataset, a pair of tensors (images, labels) or a DataLoader"
+        found = _given(*_pair(data, f"data: expected {kinds}"), source="given tensors")
+    if not len(found):
+        raise InputError(f"{found.source}: there are no examples in {found.split}")
+    _check_pixels(found.x, found.source)
+    return found
+
+
+def _given(images: Tensor, labels: Tensor, source: str) -> Examples:
+    x = _pixels(images.detach(), source)
+    y = _labels(labels.detach(), source).to(x.device)
+    if len(x) != len(y):
+        raise InputError(f"{source}: {len(x)} images and {len(y)} labels; give one label an image")
+    return Examples(x, y, torch.arange(len(y), device=x.device), source, "all")
+
+
+def _pixels(x: Tensor, source: str) -> Tensor:
+    if x.ndim != 4 or 0 in x.shape[1:]:
+        hint = "; for grey images, x.unsqueeze(1)" if x.ndim == 3 else ""
+        raise InputError(f"{source}: images must have shape (N, C, H, W), not {tuple(x.shape)}{hint}")
+    if x.dtype == torch.uint8:
+        return x
+    if not x.is_floating_point():
+        raise InputError(f"{source}: images are {_name(x)}; give uint8, or floats in [0, 1]")
+    return x.float()
+
+
+def _labels(y: Tensor, source: str) -> Tensor:
+    if y.ndim != 1:
+        hint = "; of one-hot labels, y.argmax(1)" if y.ndim == 2 else ""
+        raise InputError(f"{source}: labels must have shape (N,), not {tuple(y.shape)}{hint}")
+    if y.is_floating_point():
+        _refuse(y != y.round(), source, lambda i: f"label {float(y[i]):g} of example {i} is not a whole number")
+    if y.dtype not in INTEGERS:
+        raise InputError(f"{source}: labels are {_name(y)}; give whole numbers, such as y.long()")
+    _refuse(y < 0, source, lambda i: f"label {int(y[i])} of example {i} is negative; classes count from 0")
+    return y.long()
+
+
+def _check_pixels(x: Tensor, source: str) -> None:
+    if x.dtype == torch.uint8:
+        return
+    low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)  # amin and amax hand NaN on
+    _refuse(~((low >= 0) & (high <= 1)), source, lambda i: _pixel_fault(i, float(low[i]), float(high[i])))
+
+
+def _pixel_fault(row: int, low: float, high: float) -> str:
+    if not math.isfinite(high - low):
+        return f"example {row} holds {'NaN' if high != high else 'infinite pixels'}; remove it"
+    fix = "undo the normalisation and put it into the model (models.adapt)"
+    if low > -ROUNDING:
+        fix = "divide by 255" if high > 1 + ROUNDING else "x.clamp(0, 1) removes what rounding left"
+    return f"pixels of example {row} lie in {low:g}..{high:g}, outside 0..1; {fix}"
+
+
+def _refuse(bad: Tensor, source: str, say: Callable[[int], str]) -> None:
+    rows = bad.nonzero()
+    if len(rows):
+        raise InputError(f"{source}: {say(int(rows[0]))}")
+
+
+def _read_all(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
+    with torch.random.fork_rng(devices=[]):  # a loader draws its seed from the global state
+        pairs = [
+            _pair(batch, f"given loader: expected batch {number} to be (images, labels)")
+            for number, batch in enumerate(loader)
+        ]
+    if not pairs:
+        raise InputError("given loader: it gives no batches")
+    for number, pair in enumerate(pairs):
+        for one, first in zip(pair, pairs[0], strict=True):
+            if one.shape[1:] != first.shape[1:] or one.dtype != first.dtype or not one.ndim:
+                unlike = f"{tuple(one.shape)} {_name(one)} after {tuple(first.shape)} {_name(first)}"
+                raise InputError(f"given loader: batch {number} has {unlike}; give all examples one shape and type")
+    return torch.cat([x for x, _ in pairs]), torch.cat([y for _, y in pairs])
+
+
+def _pair(pair: object, expected: str) -> tuple[Tensor, Tensor]:
+    match pair:
+        case (Tensor() as x, Tensor() as y):
+            return x, y
+    shown = f"({', '.join(type(p).__name__ for p in pair)})" if isinstance(pair, tuple | list) else type(pair).__name__
+    raise InputError(f"{expected}, not {shown[:80]}")
+
+
+def _name(x: Tensor) -> str:
+    return str(x.dtype).removeprefix("torch.")

@@ -1,0 +1,43 @@
+"""Checks that run with every evaluation, each a small function: what the figures themselves give away."""
+
+from collections.abc import Iterator
+
+from sparring.core.results import Attacked, Curve, Estimate, Flag
+
+
+def checks(clean: Estimate, attacked: dict[str, Attacked]) -> tuple[Flag, ...]:
+    """Return what a reader of these figures must know."""
+    return (*label_leaking(clean, attacked), *one_step_flatters(attacked))
+
+
+def label_leaking(clean: Estimate, attacked: dict[str, Attacked]) -> Iterator[Flag]:
+    """Fail where a network does better under attack than on clean images: the attack has told it the label."""
+    for name, result in attacked.items():
+        if result.accuracy.low > clean.high:
+            yield Flag(
+                "label leaking", "fail", f"{name} leaves {result.accuracy.value:.1%}, above the clean {clean.value:.1%}"
+            )
+
+
+def one_step_flatters(attacked: dict[str, Attacked]) -> Iterator[Flag]:
+    """Warn where one step leaves much that many steps break: the one step's figure says little."""
+    single = [result for name, result in attacked.items() if name.startswith("fgsm")]
+    many = [result for name, result in attacked.items() if name.startswith("pgd")]
+    for one in single:
+        for more in many:
+            if one.accuracy.low - more.accuracy.high > 0.1:
+                left, rest = one.accuracy.value, more.accuracy.value
+                text = f"FGSM leaves {left:.1%} but PGD {rest:.1%}: FGSM's figure is no robustness"
+                yield Flag("many steps beat one", "warn", text)
+
+
+def rising(curve: Curve) -> Flag | None:
+    """Warn where accuracy rises with eps: the attack fails at the smaller eps, so gradients are masked."""
+    for before, after in zip(curve.points, curve.points[1:], strict=False):
+        if after.accuracy.low > before.accuracy.high:
+            text = (
+                f"accuracy under {curve.attack} rises from {before.accuracy.value:.1%} at eps {before.eps:.4g} "
+                f"to {after.accuracy.value:.1%} at {after.eps:.4g}: the gradients are masked"
+            )
+            return Flag("monotone curve", "warn", text)
+    return None

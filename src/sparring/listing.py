@@ -1,0 +1,45 @@
+"""What there is of each kind, as the command line and the docs list it: read from the catalogues."""
+
+import inspect
+from typing import Any
+
+from sparring.attacks import ATTACKS
+from sparring.core.errors import InputError
+from sparring.core.spec import Catalogue, Component, example, suggest
+from sparring.core.threat import THREATS
+from sparring.data import SOURCES
+from sparring.data.augment import AUGMENTATIONS
+from sparring.defences import DEFENCES
+from sparring.models import MODELS
+from sparring.studies import studies
+from sparring.training.optimisers import OPTIMISERS
+from sparring.training.schedules import SCHEDULES
+
+CATALOGUES: dict[str, Catalogue[Any]] = {
+    "attacks": ATTACKS,
+    "defences": DEFENCES,
+    "models": MODELS,
+    "datasets": SOURCES,
+    "threats": THREATS,
+    "optimisers": OPTIMISERS,
+    "schedules": SCHEDULES,
+    "augmentations": AUGMENTATIONS,
+}
+KINDS = (*CATALOGUES, "studies")
+FACTS = {"attacks": ("kind", "source"), "defences": ("source",)}  # what a kind's classes say of themselves
+
+
+def rows_of(kind: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return the columns and rows of one kind; raises InputError, with a suggestion, if there is no such kind."""
+    if kind == "studies":
+        return ("study", "what it asks"), list(studies().items())
+    if kind not in CATALOGUES:
+        raise InputError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
+    facts = FACTS.get(kind, ())
+    rows = [(example(c), *(getattr(c, fact) for fact in facts), summary(c)) for c in CATALOGUES[kind]]
+    return ("call", *facts, "what it is"), rows
+
+
+def summary(component: type[Component]) -> str:
+    """Return the first sentence of a component's docstring."""
+    return " ".join((inspect.getdoc(component) or "").split("\n\n")[0].split())

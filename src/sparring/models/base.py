@@ -1,0 +1,18 @@
+"""The contract of a model: a component that builds a classifier for any image shape and number of classes."""
+
+from abc import ABC, abstractmethod
+
+from torch import nn
+
+from sparring.core.spec import Component
+
+
+class Model(Component, ABC):
+    """A classifier's architecture; `build` gives fresh weights from torch's global random state."""
+
+    @abstractmethod
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        """Return a network from float images (B, *shape) in [0, 1] to logits (B, classes).
+
+        Raises InputError when the architecture cannot take that shape.
+        """

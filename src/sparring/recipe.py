@@ -1,0 +1,192 @@
+"""Recipes: what to train and how, as data; `fit` trains one, `load` opens what came out."""
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import tomli_w
+from lightning_fabric import Fabric
+from torch import nn
+
+from sparring.core.errors import InputError
+from sparring.core.spec import Component, convert, literal, suggest
+from sparring.core.trainable import Learner, Setup
+from sparring.data import Dataset, Source
+from sparring.data.augment import Augmentation, NoAugmentation
+from sparring.data.dataset import Split, TrainOn
+from sparring.defences import Defence, Standard
+from sparring.models import MODELS, Model, assemble
+from sparring.models.wrappers import Normalisation, blank_normaliser, normaliser
+from sparring.training.loop import Plan, train
+from sparring.training.monitor import Monitor
+from sparring.training.optimisers import SGD, Optimiser
+from sparring.training.precision import Precision
+from sparring.training.runs import Run
+from sparring.training.schedules import Constant, Schedule
+
+RUNS = Path("runs")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """All that decides what a training gives; the same recipe and seed give the same bits on one machine's CPU."""
+
+    data: Source
+    model: Model
+    defence: Defence = Standard()
+    optimiser: Optimiser = SGD()
+    schedule: Schedule = Constant()
+    augmentation: Augmentation = NoAugmentation()
+    normalise: Normalisation = "none"
+    train_on: TrainOn = "train"
+    limit: int = 0  # train on so many images, drawn by the seed; 0: on all
+    epochs: int = 10
+    batch_size: int = 128
+    precision: Precision = "32-true"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
+
+    @staticmethod
+    def of(fields: Mapping[str, object]) -> "Recipe":
+        """Make a recipe from plain values, components as call strings; raises InputError naming a bad field."""
+        hints = get_type_hints(Recipe)
+        for name in fields:
+            if name not in hints:
+                raise InputError(f"recipe: unknown field {name!r}{suggest(name, hints)}")
+        for name in ("data", "model"):
+            if name not in fields:
+                raise InputError(f"recipe: field {name!r} is missing")
+        return Recipe(**{name: convert(value, hints[name], f"recipe: {name}") for name, value in fields.items()})
+
+    @staticmethod
+    def read(path: str | Path, changes: Mapping[str, object] | None = None) -> "Recipe":
+        """Read a recipe's TOML file, with `changes` to some of its fields."""
+        return Recipe.of({**read_toml(Path(path)), **(changes or {})})
+
+    def to_toml(self) -> str:
+        """Return the recipe as TOML, every field and every argument written out."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return tomli_w.dumps({name: repr(v) if isinstance(v, Component) else v for name, v in values.items()})
+
+    @property
+    def title(self) -> str:
+        """A short name for folders and progress lines."""
+        return "-".join(part.name for part in (self.data, self.model, self.defence))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A finished training: its run folder, and the classifier in evaluation mode."""
+
+    run: Run
+    model: nn.Module
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file; raises InputError naming it."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable TOML file ({error})") from None
+
+
+def parse_changes(settings: list[str]) -> dict[str, object]:
+    """Turn `name=value` texts, as `--set` takes them, into fields of a recipe."""
+    changes: dict[str, object] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals:
+            raise InputError(
+                f'--set {setting}: expected name=value, such as --set epochs=3 or --set defence="standard()"'
+            )
+        changes[name.strip()] = literal(value)
+    return changes
+
+
+def run_of(recipe: Recipe, runs: str | Path = RUNS) -> Run:
+    """Return the run folder of a recipe; it need not exist yet."""
+    return Run.place(Path(runs), recipe.title, recipe.to_toml())
+
+
+def fit(
+    recipe: Recipe | str | Path,
+    *,
+    runs: str | Path = RUNS,
+    device: str = "auto",
+    resume: bool = True,
+    quiet: bool = False,
+    dataset: Dataset | None = None,
+) -> Fitted:
+    """Train what the recipe says, or open it if its run is finished, or go on if it was stopped.
+
+    `recipe` may be a TOML file's path. With `resume=False` a run that was stopped is an error. `dataset` spares loading
+    the recipe's data again. Raises InputError for what cannot be used, TrainingError when training diverges or is
+    stopped.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
+    run = run_of(recipe, runs)
+    if run.finished:
+        return open_run(run.path)
+    if run.begun and not resume:
+        raise InputError(
+            f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
+        )
+    dataset = dataset or recipe.data.load()
+    split = _training_split(recipe, dataset)
+    fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    setup = Setup(dataset.shape, len(dataset.classes), *_makers(recipe, dataset, fabric))
+    run.write_recipe(recipe.to_toml())
+    plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)
+    state = train(
+        recipe.defence, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet)
+    )
+    description = {"model": repr(recipe.model), "normalise": recipe.normalise}
+    run.finish(recipe.defence.deploy(state), {**description, "shape": dataset.shape, "classes": dataset.classes})
+    return open_run(run.path)
+
+
+def open_run(path: str | Path) -> Fitted:
+    """Open a finished run; raises InputError as `load` does."""
+    return Fitted(Run(Path(path)), load(path))
+
+
+def load(path: str | Path) -> nn.Module:
+    """Open the classifier of a finished run, in evaluation mode: float images (B, C, H, W) in [0, 1] to logits (B, K).
+
+    Raises InputError if the folder is no finished run, or its weights do not fit its description.
+    """
+    run = Run(Path(path))
+    about = run.read_description()
+    try:
+        shape = (int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2]))
+        network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
+        model = assemble(blank_normaliser(about["normalise"], shape), network)
+        model.load_state_dict(run.read_weights())
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{run.path}: model.json and model.safetensors do not fit together ({reason})") from None
+    return model.eval()
+
+
+def _training_split(recipe: Recipe, dataset: Dataset) -> Split:
+    split = dataset.split(recipe.train_on)
+    return split.sample(recipe.limit, recipe.seed) if recipe.limit else split
+
+
+def _makers(recipe: Recipe, dataset: Dataset, fabric: Fabric) -> Any:
+    normalise = normaliser(recipe.normalise, _training_split(recipe, dataset))
+
+    def classifier() -> nn.Module:
+        network = recipe.model.build(dataset.shape, len(dataset.classes))
+        return assemble(normalise, network).to(fabric.device)
+
+    def learner(network: nn.Module) -> Learner:
+        return Learner(network, recipe.optimiser.build(network), recipe.schedule)
+
+    return classifier, learner

@@ -1,0 +1,161 @@
+"""The page: records in, one self-contained HTML file out."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from sparring.core.results import Row, StudyResult
+from sparring.report import charts, format, gallery, panels, tables, verdict
+from sparring.report.style import DARK, LIGHT, style
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart's place on the page: its id, what stands above it, and what a screen reader says of it."""
+
+    id: str
+    title: str
+    subtitle: str
+    label: str
+    spec: charts.Spec
+
+
+def render(result: StudyResult, command: str = "") -> str:
+    """Return the whole page; it loads nothing, and whatever the record holds is shown as text, never run."""
+    rows = result.rows
+    drawn = {
+        "honest": _line_charts("honest", panels.honest_curves(rows)),
+        "sweep": _line_charts("sweep", panels.sweeps(rows)),
+        "confidence": _bar_charts(panels.confidences(rows)) if rows else (),
+        "training": _line_charts("training", panels.training(rows)),
+    }
+    context = {
+        "result": result,
+        "command": command or result.provenance.command,
+        "charts": drawn,
+        "tables": _tables(result),
+        "ranking": verdict.ranking(rows),
+        "headline": verdict.headline(rows),
+        "flags": verdict.raised(rows, "fail", "warn"),
+        "notes": verdict.raised(rows, "note"),
+        "shared": _shared(rows),
+        "rises": panels.rises(rows),
+        "strips": [(row, gallery.strip(row.evaluation, len(rows))) for row in rows],
+        "palettes": (LIGHT, DARK),
+    }
+    return _environment().get_template("report.html").render(**context, **_assets(drawn))
+
+
+def _line_charts(section: str, of_section: Sequence[panels.Panel]) -> tuple[Chart, ...]:
+    return tuple(
+        Chart(
+            f"{section}-{index}",
+            panel.title,
+            panel.subtitle,
+            f"{panel.y_title} against {panel.x_title} for {format.listed([line.name for line in panel.lines])}",
+            charts.line_chart(panel),
+        )
+        for index, panel in enumerate(of_section)
+    )
+
+
+def _bar_charts(of_section: Sequence[panels.Bars]) -> tuple[Chart, ...]:
+    return tuple(
+        Chart(
+            f"confidence-{index}",
+            bars.title,
+            "",
+            f"Mean confidence, clean and attacked, {bars.title.lower()}",
+            charts.bar_chart(bars),
+        )
+        for index, bars in enumerate(of_section)
+    )
+
+
+def _tables(result: StudyResult) -> dict[str, tables.Table]:
+    rows = result.rows
+    made = {
+        "attacks": tables.attacks(rows),
+        "confidence": tables.confidences(rows),
+        "honest": tables.curves(rows, [row.evaluation.curves for row in rows]),
+        "sweep": tables.curves(rows, [row.sweep for row in rows]),
+        "training": tables.training(rows),
+    }
+    return made | ({"search": tables.search(result.search)} if result.search else {})
+
+
+def _shared(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what all rows have in common, to be said once; empty where they differ."""
+    return {
+        "threat": verdict.common([row.evaluation.threat for row in rows]) if rows else "",
+        "images": verdict.common([images(row) for row in rows]) if rows else "",
+    }
+
+
+def images(row: Row) -> str:
+    """Say which images, and how many, a row was judged on."""
+    evaluation = row.evaluation
+    return f"{evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
+
+
+def _assets(drawn: dict[str, tuple[Chart, ...]]) -> dict[str, Any]:
+    """Return scripts and styles to stand inside the page, and the hashes that let these scripts alone run."""
+    specs = {chart.id: chart.spec for section in drawn.values() for chart in section}
+    plotly, script = get_plotlyjs(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    return {
+        "plotly": Markup(plotly),  # noqa: S704  # Plotly's own bundle, from the installed package
+        "script": Markup(script),  # noqa: S704  # ours
+        "css": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # ours
+        "specs": Markup(_json(specs)),  # noqa: S704  # escaped by _json
+        "hashes": [_hash(source) for source in (plotly, script)],
+    }
+
+
+def _json(value: object) -> str:
+    """Return JSON that cannot end the script element it stands in."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _hash(source: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode("ascii")
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": format.percent,
+        "published": format.published,
+        "interval": format.interval,
+        "with_interval": format.with_interval,
+        "eps": format.eps,
+        "number": format.number,
+        "seconds": format.seconds,
+        "sentence_list": format.listed,
+        "style": style,
+        "images": images,
+        "data_uri": gallery.data_uri,
+        "track": _track,
+    }
+    return environment
+
+
+def _track(share: float) -> str:
+    """Return where on a bar a share stands, as a CSS length; an unknown share stands at its start."""
+    return f"{100 * min(max(share, 0), 1):.2f}%" if share == share else "0"

@@ -1,0 +1,202 @@
+"""What the charts show, read from records: the page and the figures for a paper draw the same panels."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sparring.core.results import Confidence, Curve, Estimate, Row
+from sparring.report import format
+
+CROWDED = 20  # points on a line, above which markers would hide it
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel: whose it is, its points and their 95 % band, and what hovering over a point tells."""
+
+    row: int
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    notes: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over one pair of axes; `percent`: y runs from 0 to 100; `ticks` are the x axis's labels, if any."""
+
+    title: str
+    subtitle: str
+    x_title: str
+    y_title: str
+    percent: bool
+    ticks: dict[float, str]
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """Bars on clean and on attacked images, one pair a defence, and where given the accuracy to set them against."""
+
+    title: str
+    names: tuple[str, ...]
+    clean: tuple[Estimate, ...]
+    attacked: tuple[Estimate, ...]
+    clean_accuracy: tuple[Estimate, ...] = ()
+    attacked_accuracy: tuple[Estimate, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rise:
+    """A curve that rises by more than its intervals: from the worst point before to a better one at a larger eps."""
+
+    name: str
+    attack: str
+    before: float
+    after: float
+    low: float
+    high: float
+
+
+def honest_curves(rows: Sequence[Row]) -> tuple[Panel, ...]:
+    """Return the accuracy-eps panels of the rows' evaluations."""
+    return _curve_panels(rows, [row.evaluation.curves for row in rows])
+
+
+def sweeps(rows: Sequence[Row]) -> tuple[Panel, ...]:
+    """Return the accuracy-eps panels of the paper's own protocol."""
+    return _curve_panels(rows, [row.sweep for row in rows])
+
+
+def rises(rows: Sequence[Row]) -> tuple[Rise, ...]:
+    """Return, for each curve of any row that rises by more than its intervals, its largest such rise."""
+    found = [_rise(row.name, curve) for row in rows for curve in (*row.sweep, *row.evaluation.curves)]
+    return tuple(rise for rise in found if rise)
+
+
+def confidences(rows: Sequence[Row]) -> tuple[Bars, ...]:
+    """Return mean confidence over all images, over those classified right and over those classified wrong."""
+    clean = [row.evaluation.clean_confidence for row in rows]
+    attacked = [row.evaluation.robust_confidence for row in rows]
+    names = tuple(row.name for row in rows)
+    return (
+        Bars(
+            "All images",
+            names,
+            tuple(c.confidence for c in clean),
+            tuple(c.confidence for c in attacked),
+            tuple(c.accuracy for c in clean),
+            tuple(c.accuracy for c in attacked),
+        ),
+        Bars(
+            "When right",
+            names,
+            tuple(c.confidence_correct for c in clean),
+            tuple(c.confidence_correct for c in attacked),
+        ),
+        Bars(
+            "When wrong", names, tuple(c.confidence_error for c in clean), tuple(c.confidence_error for c in attacked)
+        ),
+    )
+
+
+def training(rows: Sequence[Row]) -> tuple[Panel, ...]:
+    """Return one panel a metric: losses first, then accuracies, then the rest."""
+    keys = {key: None for row in rows for epoch in row.training for key in epoch.metrics}
+    ordered = sorted(keys, key=lambda key: 0 if "loss" in key else 1 if "accuracy" in key else 2)
+    return tuple(_metric_panel(rows, key) for key in ordered)
+
+
+def _metric_panel(rows: Sequence[Row], key: str) -> Panel:
+    scale, unit, sign = (100, " (%)", " %") if "accuracy" in key else (1, "", "")
+    lines = []
+    for index, row in enumerate(rows):
+        epochs = [epoch for epoch in row.training if key in epoch.metrics]
+        if not epochs:
+            continue
+        x = tuple(float(epoch.epoch) for epoch in epochs)
+        y = tuple(scale * epoch.metrics[key] for epoch in epochs)
+        blank = (math.nan,) * len(x)
+        notes = tuple((row.name, f"epoch {e:g}: {format.number(v)}{sign}") for e, v in zip(x, y, strict=True))
+        lines.append(Line(index, row.name, x, y, blank, blank, notes))
+    title = key.replace("_", " ")
+    return Panel(title[:1].upper() + title[1:], "", "epoch", title + unit, percent=False, ticks={}, lines=tuple(lines))
+
+
+def _curve_panels(rows: Sequence[Row], curves: Sequence[tuple[Curve, ...]]) -> tuple[Panel, ...]:
+    """Put one curve of each row in a panel; a row's further curves (norms, attacks) get further panels."""
+    grouped: dict[tuple[str, str, int], list[tuple[int, Curve]]] = {}
+    many = _norms_with_many(curves)
+    for index, of_row in enumerate(curves):
+        seen: dict[tuple[str, str], int] = {}
+        for curve in of_row:
+            head = curve.attack.partition("(")[0] if curve.norm in many else ""
+            occurrence = seen.setdefault((curve.norm, head), 0)
+            seen[curve.norm, head] += 1
+            grouped.setdefault((curve.norm, head, occurrence), []).append((index, curve))
+    return tuple(_curve_panel(rows, members) for members in grouped.values())
+
+
+def _norms_with_many(curves: Sequence[tuple[Curve, ...]]) -> set[str]:
+    return {a.norm for of_row in curves for i, a in enumerate(of_row) for b in of_row[:i] if a.norm == b.norm}
+
+
+def _curve_panel(rows: Sequence[Row], members: Sequence[tuple[int, Curve]]) -> Panel:
+    attacks = list(dict.fromkeys(curve.attack for _, curve in members))
+    ways = {curve.worst_case for _, curve in members}
+    way = "worst case" if ways == {True} else "each eps on its own" if ways == {False} else "mixed"
+    norm = members[0][1].norm
+    points = sorted({p.eps for _, curve in members for p in curve.points if math.isfinite(p.eps)})
+    return Panel(
+        title=f"{norm.capitalize()}, {way}",
+        subtitle=attacks[0] if len(attacks) == 1 else f"{len(attacks)} attacks, by defence",
+        x_title=f"eps ({norm}, pixels in [0, 1])",
+        y_title="accuracy (%)",
+        percent=True,
+        ticks=_ticks(points),
+        lines=tuple(_curve_line(index, rows[index].name, curve) for index, curve in members),
+    )
+
+
+def _ticks(points: Sequence[float], most: int = 8) -> dict[float, str]:
+    """Label the points themselves while they are few; thin them evenly where they are many."""
+    stride = max(1, math.ceil(len(points) / most))
+    return {point: format.eps(point) for point in points[::stride]}
+
+
+def _curve_line(index: int, name: str, curve: Curve) -> Line:
+    points = sorted((p for p in curve.points if math.isfinite(p.eps)), key=lambda p: p.eps)
+    return Line(
+        row=index,
+        name=name,
+        x=tuple(p.eps for p in points),
+        y=tuple(100 * p.accuracy.value for p in points),
+        low=tuple(100 * p.accuracy.low for p in points),
+        high=tuple(100 * p.accuracy.high for p in points),
+        notes=tuple(
+            (
+                name,
+                f"eps {format.eps(p.eps)}: {format.with_interval(p.accuracy)}",
+                _confidence_note(p.confidence),
+                format.shorten(curve.attack, 60),
+            )
+            for p in points
+        ),
+    )
+
+
+def _confidence_note(confidence: Confidence) -> str:
+    overall, wrong = confidence.confidence.value, confidence.confidence_error.value
+    return f"mean confidence {format.percent(overall)} %, when wrong {format.percent(wrong)} %"
+
+
+def _rise(name: str, curve: Curve) -> Rise | None:
+    """Find the largest rise that the intervals cannot explain."""
+    points = sorted(curve.points, key=lambda p: p.eps)
+    pairs = [(a, b) for i, a in enumerate(points) for b in points[i + 1 :] if b.accuracy.low > a.accuracy.high]
+    if not pairs:
+        return None
+    a, b = max(pairs, key=lambda pair: pair[1].accuracy.value - pair[0].accuracy.value)
+    return Rise(name, curve.attack, a.eps, b.eps, a.accuracy.value, b.accuracy.value)

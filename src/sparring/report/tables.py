@@ -1,0 +1,198 @@
+"""The page's tables, as cells that say what they print and what they sort by."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sparring.core.results import Confidence, Curve, Estimate, Evaluation, Row, Search
+from sparring.report import format
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, a smaller second part, its key for sorting, a hint, and whether it is code."""
+
+    text: str
+    small: str = ""
+    sort: str = ""
+    hint: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column's header and whether it holds figures."""
+
+    name: str
+    numeric: bool = True
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a reader can sort by each of its columns; the first cell of each row is the row's header."""
+
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+NOTHING = Cell(format.MISSING)
+
+
+def text(value: str, small: str = "") -> Cell:
+    """Return a cell of words."""
+    return Cell(value, small, sort=value)
+
+
+def code(value: str) -> Cell:
+    """Return a cell of code, such as a call string."""
+    return Cell(value, sort=value, code=True)
+
+
+def estimate(value: Estimate) -> Cell:
+    """Return a cell of a share in per cent, with its interval in smaller type."""
+    return Cell(format.percent(value.value), format.interval(value), _key(value.value), f"n = {value.n:,}")
+
+
+def figure(value: float, printed: Callable[[float], str], hint: str = "") -> Cell:
+    """Return a cell of a plain figure."""
+    return Cell(printed(value), sort=_key(value), hint=hint)
+
+
+def attacks(rows: Sequence[Row]) -> Table:
+    """Return one line an attack of each defence, and one for all its attacks together."""
+    threats = {attacked.threat for row in rows for attacked in row.evaluation.attacked.values()}
+    threats |= {row.evaluation.threat for row in rows}
+    within = f" within {next(iter(threats))}" if len(threats) == 1 else ""
+    words = ("Defence", "Attack", "Threat")
+    figures = ("Accuracy %", "Success %", "Median distance", "Forwards", "Backwards", "Time")
+    columns = (*(Column(name, numeric=False) for name in words), *(Column(name) for name in figures))
+    lines = [line for row in rows for line in _attack_lines(row)]
+    return Table(
+        f"Each attack alone{within}, and all of them together (an example counts as broken when any attack breaks it). "
+        "Success rate and median distance are over the examples first classified right; passes are means per example.",
+        columns[:2] + columns[3:] if within else columns,
+        tuple(line[:2] + line[3:] if within else line for line in lines),
+    )
+
+
+def _attack_lines(row: Row) -> list[tuple[Cell, ...]]:
+    lines: list[tuple[Cell, ...]] = [
+        (
+            text(row.name),
+            Cell(name, "" if name == result.attack else result.attack, sort=name, code=True),
+            code(result.threat),
+            estimate(result.accuracy),
+            estimate(result.success_rate),
+            _median_distance(result.median_distance),
+            figure(result.forwards, format.count),
+            figure(result.backwards, format.count),
+            figure(result.seconds, format.seconds),
+        )
+        for name, result in row.evaluation.attacked.items()
+    ]
+    robust, threat = estimate(row.evaluation.robust), code(row.evaluation.threat)
+    return [*lines, (text(row.name), text("all together"), threat, robust, *(NOTHING,) * 5)]
+
+
+def _median_distance(value: float) -> Cell:
+    hint = "more than half of the examples were never fooled" if value == math.inf else ""
+    return figure(value, format.distance, hint)
+
+
+def confidences(rows: Sequence[Row]) -> Table:
+    """Return accuracy and mean confidences on clean images, under each attack, and on each example's worst image."""
+    return Table(
+        "Accuracy and mean confidence (the largest softmax) in %, with 95 % intervals.",
+        (Column("Defence", numeric=False), Column("Images", numeric=False), *_CONFIDENCE_COLUMNS),
+        tuple(
+            (text(row.name), text(images), *_confidence(confidence))
+            for row in rows
+            for images, confidence in _by_images(row.evaluation)
+        ),
+    )
+
+
+def _by_images(evaluation: Evaluation) -> list[tuple[str, Confidence]]:
+    each = [(name, result.confidence) for name, result in evaluation.attacked.items()]
+    return [("clean", evaluation.clean_confidence), *each, ("worst of all", evaluation.robust_confidence)]
+
+
+_CONFIDENCE_COLUMNS = tuple(Column(name) for name in ("Accuracy", "Confidence", "When right", "When wrong"))
+
+
+def _confidence(value: Confidence) -> tuple[Cell, ...]:
+    parts = (value.accuracy, value.confidence, value.confidence_correct, value.confidence_error)
+    return tuple(estimate(part) for part in parts)
+
+
+def curves(rows: Sequence[Row], of_rows: Sequence[tuple[Curve, ...]]) -> Table:
+    """Return every point of the curves."""
+    words = (Column("Defence", numeric=False), Column("Attack", numeric=False))
+    return Table(
+        "Every point of the curves: accuracy and mean confidence in %, with 95 % intervals.",
+        (*words, Column("eps"), *_CONFIDENCE_COLUMNS),
+        tuple(
+            (
+                text(row.name),
+                Cell(curve.attack, curve.norm, sort=curve.attack, code=True),
+                figure(point.eps, format.eps),
+                estimate(point.accuracy),
+                *_confidence(point.confidence)[1:],
+            )
+            for row, of_row in zip(rows, of_rows, strict=True)
+            for curve in of_row
+            for point in curve.points
+        ),
+    )
+
+
+def training(rows: Sequence[Row]) -> Table:
+    """Return each defence's last epoch and what its training took."""
+    keys = list(dict.fromkeys(key for row in rows for epoch in row.training for key in epoch.metrics))
+    names = (*(key.replace("_", " ") + (" %" if "accuracy" in key else "") for key in keys), "Time")
+    return Table(
+        "Training at its last epoch, and its whole time.",
+        (Column("Defence", numeric=False), Column("Epochs"), *(Column(name) for name in names)),
+        tuple(
+            (
+                text(row.name),
+                figure(len(row.training), format.count),
+                *(_metric(key, row.training[-1].metrics.get(key, math.nan)) for key in keys),
+                figure(sum(epoch.seconds for epoch in row.training), format.seconds),
+            )
+            for row in rows
+            if row.training
+        ),
+    )
+
+
+def _metric(key: str, value: float) -> Cell:
+    return figure(value, format.percent if "accuracy" in key else format.number)
+
+
+def search(found: Search) -> Table:
+    """Return every trial of a search, the chosen one marked."""
+    settings = list(dict.fromkeys(key for trial in found.trials for key in trial.settings))
+    figures = list(dict.fromkeys(key for trial in found.trials for key in trial.figures))
+    names = (*settings, *(f"{name} %" for name in figures), "Score (less is better)")
+    return Table(
+        f"Every setting tried, judged on the {found.split} split.",
+        (Column("Trial", numeric=False), *(Column(name) for name in names)),
+        tuple(
+            (
+                text(str(index), "★ chosen" if trial.settings == found.chosen else ""),
+                *(figure(trial.settings.get(key, math.nan), format.number) for key in settings),
+                *(figure(trial.figures.get(key, math.nan), format.percent) for key in figures),
+                figure(trial.score, format.number),
+            )
+            for index, trial in enumerate(found.trials, start=1)
+        ),
+    )
+
+
+def _key(value: float) -> str:
+    """Return what the page sorts by: a number as JavaScript reads it, nothing for NaN, which sorts last."""
+    if math.isnan(value):
+        return ""
+    return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,79 @@
+"use strict";
+(() => {
+  const root = document.documentElement;
+  const specs = JSON.parse(document.getElementById("specs").textContent);
+  const hidden = new Set();
+
+  // Charts name colours as var(--x): look them up, so that one palette serves the page and its charts.
+  const coloured = (value, css) => {
+    if (typeof value === "string" && value.startsWith("var(--")) return css.getPropertyValue(value.slice(4, -1)).trim();
+    if (Array.isArray(value)) return value.map((item) => coloured(item, css));
+    if (value && typeof value === "object")
+      return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, css)]));
+    return value;
+  };
+
+  const draw = () => {
+    const css = getComputedStyle(root);
+    const mouse = matchMedia("(hover: hover)").matches;
+    for (const place of document.querySelectorAll("[data-chart]")) {
+      const { data, layout } = coloured(specs[place.dataset.chart], css);
+      for (const trace of data) trace.visible = !(trace.meta && hidden.has(trace.meta.row));
+      layout.dragmode = mouse ? "zoom" : false; // on a phone a finger on a chart must scroll the page
+      Plotly.react(place, data, layout, { responsive: true, displayModeBar: false });
+    }
+  };
+
+  const keys = document.querySelectorAll("[data-row]");
+  for (const key of keys)
+    key.addEventListener("click", () => {
+      const row = Number(key.dataset.row);
+      if (!hidden.delete(row)) hidden.add(row);
+      for (const other of keys)
+        if (other.dataset.row === key.dataset.row) other.setAttribute("aria-pressed", String(!hidden.has(row)));
+      draw();
+    });
+
+  const valueOf = (row, column, numeric) => {
+    const text = row.cells[column].dataset.sort ?? "";
+    return numeric ? (text === "" ? NaN : Number(text)) : text;
+  };
+
+  // What is missing stays last, whichever way the rest is sorted.
+  const compare = (a, b, way) => {
+    if (typeof a === "string") return way * a.localeCompare(b, undefined, { numeric: true });
+    if (Number.isNaN(a) || Number.isNaN(b)) return Number(Number.isNaN(a)) - Number(Number.isNaN(b));
+    return way * (a < b ? -1 : a > b ? 1 : 0);
+  };
+
+  const sort = (header) => {
+    const way = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
+    const body = header.closest("table").tBodies[0];
+    const numeric = header.classList.contains("num");
+    const keyed = [...body.rows].map((row) => [valueOf(row, header.cellIndex, numeric), row]);
+    body.append(...keyed.sort((a, b) => compare(a[0], b[0], way)).map((pair) => pair[1]));
+  };
+
+  for (const button of document.querySelectorAll("table.sortable thead button"))
+    button.addEventListener("click", () => sort(button.closest("th")));
+
+  // On paper the page is light, narrow and open, and its charts must be drawn anew for that.
+  const opened = [];
+  addEventListener("beforeprint", () => {
+    root.classList.add("printing");
+    for (const part of document.querySelectorAll("details:not([open]):not(.numbers)")) {
+      part.open = true;
+      opened.push(part);
+    }
+    draw();
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("printing");
+    for (const part of opened.splice(0)) part.open = false;
+    draw();
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+  draw();
+})();

@@ -1,0 +1,91 @@
+"""Evaluate a run and keep the record in its folder, or read it if the same was evaluated before."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from sparring.attacks import ATTACKS
+from sparring.core.errors import InputError
+from sparring.core.results import Evaluation, Row, StudyResult
+from sparring.core.threat import THREATS
+from sparring.data import Dataset, Source
+from sparring.evaluation import DEFAULT_ATTACKS, evaluate
+from sparring.evaluation.provenance import Stopwatch
+from sparring.recipe import Fitted, Recipe
+from sparring.training.runs import Run
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The settings of an evaluation; equal settings give equal records."""
+
+    threat: str
+    attacks: tuple[str, ...] = DEFAULT_ATTACKS
+    split: str = "test"
+    examples: int | None = None
+    curve: tuple[float, ...] | None = None
+    seed: int = 0
+
+    def digest(self, source: str) -> str:
+        """Return a short hash of these settings, the data and Sparring's version."""
+        attacks = [repr(ATTACKS.parse(attack)) for attack in self.attacks]
+        full = {**asdict(self), "threat": repr(THREATS.parse(self.threat)), "attacks": attacks}
+        text = json.dumps([full, source, version("sparring")], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[Evaluation, Path]:
+    """Return the evaluation of a run and the file in its folder that holds it."""
+    source = data.source if isinstance(data, Dataset) else repr(data)
+    name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{settings.digest(source)}.json"
+    path = fitted.run.path / "evaluations" / name
+    if path.exists():
+        return Evaluation.load(path), path
+    evaluation = evaluate(
+        fitted.model,
+        data,
+        settings.threat,
+        settings.attacks,
+        split=settings.split,
+        examples=settings.examples,
+        curve=settings.curve,
+        seed=settings.seed,
+        name=fitted.run.path.name,
+    )
+    evaluation.save(path)
+    return evaluation, path
+
+
+def gather(folders: list[Path]) -> StudyResult:
+    """Return all evaluations that stand in these run folders as one result, to be reported side by side."""
+    watch = Stopwatch()
+    rows = tuple(row for folder in folders for row in _rows(Run(folder)))
+    names = ", ".join(folder.name for folder in folders)
+    return StudyResult(
+        name="runs",
+        title="Evaluations side by side" if len(rows) > 1 else f"Evaluation of {names}",
+        paper="",
+        summary=f"Every evaluation kept in {names}.",
+        settings="",
+        rows=rows,
+        search=None,
+        findings=(),
+        provenance=watch.provenance(
+            seed=rows[0].evaluation.provenance.seed, device=rows[0].evaluation.provenance.device
+        ),
+    )
+
+
+def _rows(run: Run) -> list[Row]:
+    recipe = run.read_recipe()
+    defence = str(Recipe.read(run.path / "recipe.toml").defence)
+    files = sorted((run.path / "evaluations").glob("*.json"))
+    if not files:
+        raise InputError(f"{run.path}: holds no evaluation; make one with: sparring evaluate {run.path} --threat ...")
+    found = [Evaluation.load(file) for file in files]
+    return [
+        Row(f"{run.path.name}, {e.threat}", defence, recipe, run.path.name, (), (), run.read_metrics(), e)
+        for e in found
+    ]

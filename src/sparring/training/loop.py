@@ -1,0 +1,201 @@
+"""The only training loop: it knows a Trainable and tensors, and continues a killed run to the same bits."""
+
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from sparring.core.errors import TrainingError
+from sparring.core.randomness import derive, seeded
+from sparring.core.results import EpochMetrics
+from sparring.core.trainable import Setup, State, Trainable
+from sparring.data.dataset import Split, to_float
+from sparring.training.monitor import Monitor
+from sparring.training.runs import Run
+
+CHECK_EVERY = 50  # steps between looks at the loss; each look waits for the device
+CHECKPOINT_SECONDS = 180.0
+DIVERGED = 10.0  # times the loss of the first steps, when the network knew nothing
+
+Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and in what portions to train."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    augment: Augment | None = None
+
+
+@dataclass
+class Position:
+    """Where training stands: the epoch, the step within it, and that epoch's running sums."""
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    seen: int = 0
+    seconds: float = 0.0
+    first_loss: float = math.nan
+
+
+def train(
+    trainable: Trainable, split: Split, setup: Setup, plan: Plan, *, run: Run, fabric: Fabric, monitor: Monitor
+) -> State:
+    """Train to the plan's end, going on from the run's checkpoint if there is one, and return the final state.
+
+    Raises TrainingError when the loss is not finite or diverges, and on Ctrl-C; the checkpoint then stays good.
+    """
+    with seeded(plan.seed):
+        state = trainable.init(setup)
+        loop = _Loop(trainable, split, plan, run, fabric, monitor, state)
+        if run.begun:
+            loop.restore(run.read_checkpoint())
+        with _interruptible() as interrupted:
+            loop.run_epochs(interrupted)
+    return state
+
+
+class _Loop:
+    def __init__(
+        self,
+        trainable: Trainable,
+        split: Split,
+        plan: Plan,
+        run: Run,
+        fabric: Fabric,
+        monitor: Monitor,
+        state: State,
+    ) -> None:
+        self.trainable, self.plan, self.run, self.fabric, self.monitor = trainable, plan, run, fabric, monitor
+        self.state = state
+        self.x, self.y = split.x.to(fabric.device), split.y.to(fabric.device)
+        self.generator = torch.Generator(fabric.device).manual_seed(derive(plan.seed, 1))
+        self.position = Position()
+        self.history: list[EpochMetrics] = []
+        self.steps = max(1, math.ceil(len(split) / plan.batch_size) - (len(split) % plan.batch_size == 1))
+
+    def run_epochs(self, interrupted: threading.Event) -> None:
+        self.monitor.begin(self.plan.epochs, self.steps, self.position.epoch, self.position.step)
+        with self.monitor:
+            while self.position.epoch < self.plan.epochs:
+                self._run_epoch(interrupted)
+
+    def _run_epoch(self, interrupted: threading.Event) -> None:
+        position, begin = self.position, time.monotonic()
+        order = torch.randperm(
+            len(self.y), generator=torch.Generator().manual_seed(derive(self.plan.seed, 2, position.epoch))
+        ).to(self.fabric.device)
+        saved, spent = begin, position.seconds
+        while position.step < self.steps:
+            rows = order[position.step * self.plan.batch_size :][: self.plan.batch_size]
+            self._step(rows)
+            now = time.monotonic()
+            position.seconds = spent + now - begin
+            if interrupted.is_set() or now - saved > CHECKPOINT_SECONDS:
+                self._checkpoint()
+                saved = now
+            if interrupted.is_set():
+                raise TrainingError(f"interrupted; {self.run.path} can be resumed (--resume)")
+        self._end_epoch()
+
+    def _step(self, rows: Tensor) -> None:
+        position = self.position
+        progress = (position.epoch + position.step / self.steps) / self.plan.epochs
+        x, y = to_float(self.x[rows]), self.y[rows]
+        if self.plan.augment is not None:
+            x = self.plan.augment(x, self.generator)
+        for learner in self.state.learners.values():
+            learner.network.train()
+            learner.set_rate(progress=progress, losses=self.state.losses)
+        with self.fabric.autocast():
+            metrics = self.trainable.step(self.state, x, y, progress=progress, generator=self.generator)
+        for name, value in metrics.items():
+            total = value.detach() * len(y)
+            position.sums[name] = position.sums[name] + total if name in position.sums else total
+        position.seen += len(y)
+        position.step += 1
+        if position.step % CHECK_EVERY == 0 or position.step == self.steps or math.isnan(position.first_loss):
+            self._check(float(metrics["loss"]))
+        self.monitor.step(len(y))
+
+    def _check(self, loss: float) -> None:
+        """Stop before a checkpoint could hold a broken network."""
+        position = self.position
+        if math.isnan(position.first_loss):
+            position.first_loss = max(abs(loss), 1.0) if math.isfinite(loss) else 1.0
+        means = self._means()
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        diverged = not math.isfinite(loss) or loss > DIVERGED * position.first_loss
+        if broken or diverged:
+            what = f"{broken[0]} is not finite" if broken else f"the loss went to {loss:.3g}"
+            kept = f"the last good state is kept in {self.run.path}" if self.run.begun else "nothing was saved yet"
+            raise TrainingError(
+                f"training diverged in epoch {position.epoch + 1}: {what}; {kept}. "
+                'Try a smaller learning rate, a warm-up (schedule = "one_cycle()") or a smaller eps'
+            )
+        self.monitor.show(position.epoch, means)
+
+    def _means(self) -> dict[str, float]:
+        return {name: float(total) / self.position.seen for name, total in self.position.sums.items()}
+
+    def _end_epoch(self) -> None:
+        means = self._means()
+        self.state.losses.append(means["loss"])
+        self.trainable.epoch_end(self.state, means)
+        self.history.append(EpochMetrics(self.position.epoch, means, round(self.position.seconds, 3)))
+        self.position = Position(self.position.epoch + 1, first_loss=self.position.first_loss)
+        self.run.write_metrics(self.history)
+        self._checkpoint()
+        self.monitor.epoch(self.history[-1])
+
+    def _checkpoint(self) -> None:
+        position = self.position
+        self.run.write_checkpoint(
+            {
+                "state": self.state.state_dict(),
+                "position": {name: getattr(position, name) for name in Position.__dataclass_fields__},
+                "history": [[e.epoch, e.metrics, e.seconds] for e in self.history],
+                "generator": self.generator.get_state(),
+                "global": torch.get_rng_state(),
+            }
+        )
+
+    def restore(self, saved: dict[str, Any]) -> None:
+        self.state.load_state_dict(saved["state"])
+        self.position = Position(**saved["position"])
+        self.history = [EpochMetrics(*epoch) for epoch in saved["history"]]
+        self.generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["global"])
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Let the first Ctrl-C finish the step and save; a second one stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(_signal: int, _frame: FrameType | None) -> None:
+        event.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

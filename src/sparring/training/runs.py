@@ -1,0 +1,119 @@
+"""Run folders: `<name>-<hash of recipe>/` with the recipe, the metrics, the checkpoint and, when done, the model.
+
+Every file is written by rename, so a kill at any moment loses at most the steps since the last checkpoint.
+"""
+
+import hashlib
+import json
+import pickle
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+from sparring.core.files import replacing
+from sparring.core.results import EpochMetrics
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. It is finished once `model.json` stands in it."""
+
+    path: Path
+
+    @staticmethod
+    def place(root: Path, name: str, recipe: str) -> "Run":
+        """Return the run of this recipe (its TOML text) under `root`, whatever it was named; it need not exist yet."""
+        digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+        known = sorted(root.glob(f"*-{digest}"))
+        return Run(known[0] if known else root / f"{name}-{digest}")
+
+    @property
+    def finished(self) -> bool:
+        """Whether training came to its end here."""
+        return (self.path / "model.json").is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return (self.path / "checkpoint.pt").is_file()
+
+    def write_recipe(self, text: str) -> None:
+        """Write the recipe; raises InputError if the folder holds another one."""
+        path = self.path / "recipe.toml"
+        if path.exists() and path.read_text(encoding="utf-8") != text:
+            raise InputError(f"{self.path}: this folder is the run of another recipe; choose another name or folder")
+        with replacing(path) as part:
+            part.write_text(text, encoding="utf-8")
+
+    def read_recipe(self) -> str:
+        """Return the recipe's TOML text; raises InputError if this is no run folder."""
+        try:
+            return (self.path / "recipe.toml").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{self.path}: not a run folder (recipe.toml: {error})") from None
+
+    def write_checkpoint(self, content: dict[str, Any]) -> None:
+        """Write what training needs to go on to the same bits."""
+        with replacing(self.path / "checkpoint.pt") as part:
+            torch.save(content, part)
+
+    def read_checkpoint(self) -> dict[str, Any]:
+        """Read what `write_checkpoint` wrote; nothing in it can run code."""
+        path = self.path / "checkpoint.pt"
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start again") from None
+        assert isinstance(content, dict)
+        return content
+
+    def write_metrics(self, epochs: list[EpochMetrics]) -> None:
+        """Write one line of JSON an epoch."""
+        with replacing(self.path / "metrics.jsonl") as part:
+            part.write_text("".join(json.dumps(asdict(epoch)) + "\n" for epoch in epochs), encoding="utf-8")
+
+    def read_metrics(self) -> tuple[EpochMetrics, ...]:
+        """Read the epochs written so far."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return ()
+        try:
+            return tuple(EpochMetrics(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{path}: not readable as metrics ({error})") from None
+
+    def finish(self, model: nn.Module, description: dict[str, Any]) -> None:
+        """Write the deployed model; its description comes last and marks the run as finished."""
+        with replacing(self.path / "model.safetensors") as part:
+            save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, part)
+        with replacing(self.path / "model.json") as part:
+            part.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+
+    def read_description(self) -> dict[str, Any]:
+        """Read what the deployed model is; raises InputError if the run is not finished."""
+        path = self.path / "model.json"
+        if not path.exists():
+            state = "its training has not finished; go on with --resume" if self.begun else "no run folder"
+            raise InputError(f"{self.path}: {state}")
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not readable ({error})") from None
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: not a description of a model")
+        return content
+
+    def read_weights(self) -> dict[str, Tensor]:
+        """Read the deployed model's parameters."""
+        path = self.path / "model.safetensors"
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: not readable as safetensors ({error})") from None
