@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
 from sparring.core.spec import Component, convert, literal, suggest
 from sparring.core.trainable import Learner, Setup
 from sparring.data import Dataset, Source
@@ -165,7 +166,8 @@ def load(path: str | Path) -> nn.Module:
     about = run.read_description()
     try:
         shape = (int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2]))
-        network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
+        with seeded(0):  # the first weights are drawn, then replaced
+            network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
         model = assemble(blank_normaliser(about["normalise"], shape), network)
         model.load_state_dict(run.read_weights())
     except (KeyError, TypeError, IndexError, RuntimeError) as error:

@@ -26,7 +26,7 @@ class NoAugmentation(Augmentation):
 
     name = "none"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: ARG002, D102  # needs no randomness
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return x
 
 
@@ -41,7 +41,7 @@ class Crop(Augmentation):
         if self.padding < 0:
             raise InputError(f"{self.name}: padding must be at least 0, not {self.padding}")
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return cut(x, self.padding, draw_offsets(len(x), self.padding, generator).to(x.device))
 
 
@@ -51,7 +51,7 @@ class Flip(Augmentation):
 
     name = "flip"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         return mirror(x, draw_flips(len(x), generator).to(x.device))
 
 
@@ -61,7 +61,7 @@ class CropFlip(Crop):
 
     name = "crop_flip"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:  # noqa: D102
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         cropped = super().__call__(x, generator)
         return mirror(cropped, draw_flips(len(x), generator).to(x.device))
 

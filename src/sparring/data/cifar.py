@@ -42,6 +42,7 @@ class Cifar10(Source):
     """CIFAR-10: 60,000 photographs, 32x32 colour, 10 classes (Krizhevsky 2009).
 
     Reads cifar-10-binary.tar.gz, or the folder cifar-10-batches-bin that it unpacks to, from the data folder's cifar10.
+    Either is checked against its SHA-256 first (the published MD5, c32a1d4a…, is of the same archive).
     `seed` draws `validation` of the 50,000 training images.
     """
 
@@ -49,7 +50,7 @@ class Cifar10(Source):
     validation: int = 5000
     seed: int = 0
 
-    def load(self) -> Dataset:  # noqa: D102
+    def load(self) -> Dataset:
         files = self.files()
         parts = read_archive(contents(ARCHIVE)) if files == (ARCHIVE,) else [contents(file) for file in files]
         *batches, test = (parse_records(part, name) for part, name in zip(parts, MEMBERS, strict=True))

@@ -21,7 +21,7 @@ class Digits(Source):
     validation: int = 180
     seed: int = 0
 
-    def load(self) -> Dataset:  # noqa: D102
+    def load(self) -> Dataset:
         from sklearn.datasets import load_digits  # slow to import, and needed here only
 
         images, labels = load_digits(return_X_y=True)
@@ -30,5 +30,5 @@ class Digits(Source):
         train, validation = holdout(rest.x, rest.y, self.validation, self.seed, rest.ids)
         return Dataset(repr(self), tuple("0123456789"), train, validation, test)
 
-    def files(self) -> tuple[PublishedFile, ...]:  # noqa: D102
+    def files(self) -> tuple[PublishedFile, ...]:
         return ()

@@ -69,7 +69,10 @@ def data_folders() -> tuple[Path, ...]:
 def find(file: PublishedFile) -> Path | None:
     """Return the first copy of `file` in the data folders, not yet checked, or None."""
     places = (folder / name for folder in data_folders() for name in (file.path, f"{file.path}.gz"))
-    return next((place for place in places if place.is_file()), None)
+    try:
+        return next((place for place in places if place.is_file()), None)
+    except OSError as error:
+        raise InputError(f"{error.filename}: cannot be looked at ({error.strerror})") from None
 
 
 def contents(file: PublishedFile) -> bytes:

@@ -62,10 +62,10 @@ class Folder(Source):
             if not 0 <= share <= 1:
                 raise InputError(f"folder: {name} is a share, from 0 to 1, not {share}")
 
-    def files(self) -> tuple[PublishedFile, ...]:  # noqa: D102
+    def files(self) -> tuple[PublishedFile, ...]:
         return ()
 
-    def load(self) -> Dataset:  # noqa: D102
+    def load(self) -> Dataset:
         root = locate(self.path)
         with ExitStack() as stack_of_files:
             parts = find_parts(root, stack_of_files)
@@ -108,9 +108,13 @@ class Folder(Source):
 
 def locate(path: str) -> Path:
     """Return the directory or zip that `path` means; raise InputError, naming where it was looked for, if none."""
-    given = Path(path).expanduser()
-    places = [given.absolute(), *(folder / given for folder in data_folders())]
-    found = next((place for place in places if place.exists()), None)
+    folders = data_folders()
+    try:
+        given = Path(path).expanduser()
+        places = [given.absolute(), *(folder / given for folder in folders)]
+        found = next((place for place in places if place.exists()), None)
+    except (OSError, RuntimeError) as error:  # too long a name, a locked folder, an unknown user's home
+        raise InputError(f"folder: {path[:80]!r} cannot be looked for ({str(error)[:80]})") from None
     if found is None:
         looked = ", ".join(dict.fromkeys(map(str, places)))
         raise InputError(f"folder: {path!r} does not exist; looked for {looked}")

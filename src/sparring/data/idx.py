@@ -33,7 +33,7 @@ class IdxSource(Source):
     def files(self) -> tuple[PublishedFile, ...]:
         """Return the four published files, train before test and images before labels."""
 
-    def load(self) -> Dataset:  # noqa: D102
+    def load(self) -> Dataset:
         x, y, x_test, y_test = (parse_idx(contents(file), file.path) for file in self.files())
         train, validation = holdout(x[:, None], y.long(), self.validation, self.seed)
         test = Split(x_test[:, None], y_test.long(), torch.arange(len(y_test)))
@@ -47,7 +47,7 @@ class Mnist(IdxSource):
     name = "mnist"
     classes = tuple("0123456789")
 
-    def files(self) -> tuple[PublishedFile, ...]:  # noqa: D102
+    def files(self) -> tuple[PublishedFile, ...]:
         return _published(
             "mnist",
             ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
@@ -78,7 +78,7 @@ class FashionMnist(IdxSource):
         "Ankle boot",
     )
 
-    def files(self) -> tuple[PublishedFile, ...]:  # noqa: D102
+    def files(self) -> tuple[PublishedFile, ...]:
         return _published(
             "fashion-mnist",
             (

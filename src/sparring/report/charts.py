@@ -53,7 +53,7 @@ def bar_chart(bars: Bars) -> Spec:
         "barmode": "group",
         "bargap": 0.3,
         "xaxis": {**_axis("mean confidence (%)"), "range": [0, 104]},
-        "yaxis": {**_axis(""), "autorange": "reversed", "automargin": True, "showgrid": False, **y},
+        "yaxis": {**_axis(""), "range": [len(places) - 0.5, -0.5], "automargin": True, "showgrid": False, **y},
     }
     return {"data": [trace for trace in data if trace["x"]], "layout": layout}
 

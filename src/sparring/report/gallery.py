@@ -66,7 +66,7 @@ def magnification(difference: NDArray[np.float64]) -> float:
     if largest == 0:
         return 1.0
     exact = 0.5 / largest
-    return exact if exact < 1 else float(math.floor(exact + 1e-6))
+    return exact if exact < 1 else float(math.floor(exact + 0.01))
 
 
 def data_uri(pixels: Pixels) -> str:

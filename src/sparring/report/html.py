@@ -87,8 +87,8 @@ def _tables(result: StudyResult) -> dict[str, tables.Table]:
     made = {
         "attacks": tables.attacks(rows),
         "confidence": tables.confidences(rows),
-        "honest": tables.curves(rows, [row.evaluation.curves for row in rows]),
-        "sweep": tables.curves(rows, [row.sweep for row in rows]),
+        "honest": tables.honest_curves(rows),
+        "sweep": tables.sweeps(rows),
         "training": tables.training(rows),
     }
     return made | ({"search": tables.search(result.search)} if result.search else {})

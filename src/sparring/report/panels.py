@@ -171,7 +171,7 @@ def _curve_line(index: int, name: str, curve: Curve) -> Line:
     return Line(
         row=index,
         name=name,
-        x=tuple(p.eps for p in points),
+        x=tuple(float(p.eps) for p in points),
         y=tuple(100 * p.accuracy.value for p in points),
         low=tuple(100 * p.accuracy.low for p in points),
         high=tuple(100 * p.accuracy.high for p in points),

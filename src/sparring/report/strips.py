@@ -10,7 +10,7 @@ from sparring.core.results import Row
 from sparring.report import gallery
 from sparring.report.format import TIMES, number, percent, shorten
 
-_ACROSS = 8  # examples, as many as a column of a paper can show
+_ACROSS = 6  # examples: more are too small to see in a paper, and their captions take the most time to draw
 _INCH = 0.85
 _TEXT = 0.42  # of an image's side, for the two lines below it
 _TITLE = 0.35

@@ -126,11 +126,20 @@ def _confidence(value: Confidence) -> tuple[Cell, ...]:
     return tuple(estimate(part) for part in parts)
 
 
-def curves(rows: Sequence[Row], of_rows: Sequence[tuple[Curve, ...]]) -> Table:
-    """Return every point of the curves."""
+def honest_curves(rows: Sequence[Row]) -> Table:
+    """Return every point of the evaluations' curves."""
+    return _curves("Every point of the curves", rows, [row.evaluation.curves for row in rows])
+
+
+def sweeps(rows: Sequence[Row]) -> Table:
+    """Return every point of the curves by the paper's own protocol."""
+    return _curves("Every point by the paper's own protocol", rows, [row.sweep for row in rows])
+
+
+def _curves(what: str, rows: Sequence[Row], of_rows: Sequence[tuple[Curve, ...]]) -> Table:
     words = (Column("Defence", numeric=False), Column("Attack", numeric=False))
     return Table(
-        "Every point of the curves: accuracy and mean confidence in %, with 95 % intervals.",
+        f"{what}: accuracy and mean confidence in %, with 95 % intervals.",
         (*words, Column("eps"), *_CONFIDENCE_COLUMNS),
         tuple(
             (
@@ -195,4 +204,4 @@ def _key(value: float) -> str:
     """Return what the page sorts by: a number as JavaScript reads it, nothing for NaN, which sorts last."""
     if math.isnan(value):
         return ""
-    return repr(value) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"
+    return repr(float(value)) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"

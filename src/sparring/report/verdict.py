@@ -85,7 +85,8 @@ def _undecided(places: Sequence[Row]) -> list[str]:
     ]
     if not close:
         return []
-    return [f"Its interval overlaps that of {format.listed(close)}, so their order is not settled."]
+    named = f"those of {len(close)} others" if len(close) > 3 else f"that of {format.listed(close)}"
+    return [f"Its interval overlaps {named}, so their order is not settled."]
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:

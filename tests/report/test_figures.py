@@ -1,0 +1,85 @@
+"""The figures for a paper: valid files, the same bytes from the same record, and no trace left in Matplotlib."""
+
+import xml.etree.ElementTree
+from dataclasses import replace
+
+import matplotlib
+import pytest
+from PIL import Image
+
+from sparring.report import figures, panels, style
+
+NAMES = ["verdict", "curves", "sweep", "confidence", "gallery", "training"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_figure_is_a_valid_png_and_svg(written, name):
+    stem = written.parent / "figures" / name
+    with Image.open(stem.with_suffix(".png")) as image:
+        image.verify()
+        assert image.size[0] >= 400
+    root = xml.etree.ElementTree.parse(stem.with_suffix(".svg")).getroot()
+    assert root.tag.endswith("svg")
+    assert "<dc:date>" not in stem.with_suffix(".svg").read_text(encoding="utf-8")
+
+
+def test_what_a_record_has_no_data_for_is_not_drawn_and_does_not_linger(make_row, make_study, tmp_path):
+    row = make_row("one")
+    bare = replace(row, sweep=(), training=(), evaluation=replace(row.evaluation, curves=()))
+    (tmp_path / "gallery.png").write_bytes(b"of an earlier record")
+    (tmp_path / "mine.png").write_bytes(b"not ours")
+    paths = figures.write(make_study(bare), tmp_path)
+    assert sorted({path.stem for path in paths}) == ["confidence", "verdict"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*(path.name for path in paths), "mine.png"])
+
+
+def test_a_study_without_rows_draws_nothing(make_study, tmp_path):
+    assert figures.write(make_study(), tmp_path) == ()
+
+
+def test_the_users_settings_change_nothing_and_come_back(make_row, make_study, tmp_path):
+    study = make_study(make_row("one"))
+    figures.write(study, tmp_path / "a")
+    with matplotlib.rc_context({"font.size": 31, "axes.facecolor": "red"}):
+        figures.write(study, tmp_path / "b")
+        assert matplotlib.rcParams["font.size"] == 31
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_one_curve_a_row_shares_a_panel_whatever_its_attack(make_row, make_curve):
+    one = make_row("one")
+    two = replace(one, sweep=(make_curve("bpda(pgd())", worst_case=False, counts=(9, 8)),))
+    (panel,) = panels.sweeps([one, two])
+    assert [line.row for line in panel.lines] == [0, 1]
+    assert panel.subtitle == "2 attacks, by defence"
+
+
+def test_several_curves_of_a_row_get_a_panel_an_attack(make_row, make_curve):
+    pgd = make_curve("pgd(steps=9)", worst_case=False, counts=(9, 8))
+    square = make_curve("square()", worst_case=False, counts=(9, 9))
+    rows = [replace(make_row("one"), sweep=(pgd, square)), replace(make_row("two"), sweep=(square,))]
+    assert [[line.row for line in panel.lines] for panel in panels.sweeps(rows)] == [[0], [0, 1]]
+
+
+def test_a_norm_of_its_own_has_a_panel_of_its_own(make_row, make_curve):
+    curve = make_curve("pgd()", worst_case=True, counts=(9, 8))
+    row = replace(make_row("one"), sweep=(curve, replace(curve, norm="l2")))
+    assert [panel.title for panel in panels.sweeps([row])] == ["Linf, worst case", "L2, worst case"]
+
+
+def test_a_rise_within_the_intervals_is_no_rise(make_row, make_curve):
+    row = make_row("one")
+    assert [(r.low, r.high) for r in panels.rises([row])] == [(0.8, 0.96)]
+    noisy = replace(row, sweep=(make_curve("fgsm()", worst_case=False, counts=(400, 405, 402)),))
+    assert panels.rises([noisy]) == ()
+
+
+def test_losses_come_before_accuracies_and_accuracies_are_in_per_cent(make_row):
+    titles = [(panel.title, panel.y_title, panel.lines[0].y[0]) for panel in panels.training([make_row("one")])]
+    assert titles == [("Loss", "loss", 1.5), ("Accuracy", "accuracy (%)", 70.0)]
+
+
+def test_defences_look_different_from_one_another():
+    looks = [style.style(index) for index in range(140)]
+    assert len({(look.colour, look.dash, look.symbol) for look in looks}) == 140

@@ -1,0 +1,235 @@
+"""The page: one file, complete, offline, and deaf to whatever a record tries to say in HTML or in a script."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+import sparring.report
+from sparring.report import charts, format, html, panels
+
+VOID = {"meta", "img", "link", "br", "path"}
+
+
+class Page(HTMLParser):
+    """The elements, scripts and text of a page."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"{tag} is closed before what it holds"
+
+    def handle_data(self, data):
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        else:
+            self.text += data + " "
+
+    def attributes(self, name: str) -> list[str]:
+        return [attrs[name] or "" for _, attrs in self.elements if name in attrs]
+
+
+@pytest.fixture(scope="session")
+def page(written) -> Page:
+    return Page(written.read_text(encoding="utf-8"))
+
+
+def words(page: Page) -> str:
+    """Return the page's text with dashes and signs that a keyboard has."""
+    return " ".join(page.text.split()).replace(format.TO, "-").replace(format.TIMES, "x")
+
+
+def test_it_is_one_file_of_at_most_eight_megabytes(written):
+    assert written.name == "report.html"
+    assert written.stat().st_size <= 8 * 2**20
+
+
+def test_every_element_is_closed(page):
+    assert page.open == []
+
+
+def test_nothing_is_loaded_from_elsewhere(page):
+    """Sources and links are data or anchors, the styles name no address, and the browser is told to load nothing."""
+    for address in page.attributes("src") + page.attributes("href"):
+        assert address.startswith(("data:image/png;base64,", "#")), address[:80]
+    assert "link" not in [tag for tag, _ in page.elements]
+    style = page.text[: page.text.index("Skip to the verdict")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert page.attributes("content")[-1].startswith("default-src 'none'")
+
+
+def test_a_name_that_is_a_script_is_shown_and_never_run(page):
+    assert "<script>alert('x')</script> & $\\frac{1$ %{x}" in words(page)
+    assert sum(tag == "script" for tag, _ in page.elements) == 3
+    assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
+
+
+def test_the_policy_lets_only_our_two_scripts_run(page):
+    policy = next(attrs["content"] for _, attrs in page.elements if "http-equiv" in attrs)
+    for script in page.scripts[1:]:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+
+
+def test_the_charts_data_cannot_end_its_element(page):
+    assert not re.search("[<>&]", page.scripts[0])
+    specs = json.loads(page.scripts[0])
+    assert set(specs) == set(page.attributes("data-chart"))
+    assert "&lt;script&gt;" in json.dumps(specs)
+
+
+def test_ids_are_unique_and_links_arrive(page):
+    ids = page.attributes("id")
+    assert len(ids) == len(set(ids))
+    assert {link[1:] for link in page.attributes("href")} <= set(ids)
+
+
+def test_images_have_alternatives_and_tables_captions(page):
+    images = [attrs for tag, attrs in page.elements if tag == "img"]
+    assert len(images) == 3 * (3 + 2)
+    assert all(attrs["alt"] for attrs in images)
+    assert sum(tag == "table" for tag, _ in page.elements) == sum(tag == "caption" for tag, _ in page.elements)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "96.0 93.9-97.4",  # clean
+        "40.0 35.8-44.4",  # robust
+        "98.58",  # published, with a paper's decimals
+        "✗ not within ±0.6",
+        "44.0 39.7-48.4",  # an attack's accuracy
+        "0.123",  # a median distance
+        "∞",
+        "17.2",  # forwards
+        "1,234",  # backwards
+        "3.2 s",
+        "77.7 76.6-78.8",  # an attack's confidence
+        "65.4 60.0-70.0",  # and when wrong
+        "95.1 94.0-96.2",  # clean confidence
+        "61.2 58.0-64.0",  # attacked, when wrong
+        "81.3 80.2-82.4",  # a curve's confidence
+        "80.0 76.3-83.3",  # a sweep's point
+        "37.5 s",  # training time
+        "0.5",  # last loss
+        "53.2",  # a trial's figure
+        "5.578",  # its score
+        "1 min 15 s",
+        "sparring study toy --again",
+        "numpy 1.26.4",
+        "record schema 1",
+        "2025-11-20T13:00:00+00:00",
+        "runs/toy-abc123",
+        'name = "toy" epochs = 3',
+        "eps = [0.1, 0.2]",
+        "A. Author 2019",
+        "It does not.",
+        "✗ does not hold",
+        "✓ holds",
+        "• note",
+        "FGSM is <b>weak</b>.",
+        "No images were kept with this result",
+        "Difference magnified x 5",
+        "rises under fgsm() from 80.0 % at eps 0.1 to 96.0 % at eps 0.3",
+    ],
+)
+def test_what_the_record_holds_is_on_the_page(page, shown):
+    assert shown in words(page)
+
+
+def test_flags_come_first_and_the_worst_of_them_before_the_rest(page):
+    text = words(page)
+    order = ["✗ failed check", "▲ warning", "Ranked by robust accuracy", "FGSM is <b>weak</b>."]
+    assert sorted(order, key=text.index) == order
+
+
+def test_plotly_itself_accepts_every_chart(page):
+    from plotly.graph_objects import Figure
+
+    for spec in json.loads(re.sub(r"var\(--[^)]+\)", "#123456", page.scripts[0])).values():
+        assert Figure(spec).data
+
+
+def test_charts_leave_gaps_for_what_is_not_a_number(result):
+    attacked = charts.bar_chart(panels.confidences(result.rows)[0])["data"][1]
+    assert attacked["x"][1] is None
+    assert attacked["error_x"]["array"][1] is None
+
+
+def test_the_command_in_the_record_stands_in_for_none(make_row, make_study):
+    assert "sparring study toy</code>" in html.render(make_study(make_row("one")))
+
+
+@pytest.mark.parametrize(
+    ("change", "missing"),
+    [({"search": None}, "How what the paper leaves open"), ({"rows": ()}, "Ranked by"), ({"findings": ()}, "Findings")],
+)
+def test_a_study_without_a_part_is_written_without_it(change, missing, make_row, make_study):
+    source = html.render(replace(make_study(make_row("one")), **change))
+    assert Page(source).open == []
+    assert missing not in Page(source).text
+
+
+def test_a_row_without_curves_or_training_says_so(make_row, make_study):
+    row = make_row("one")
+    bare = replace(row, sweep=(), training=(), evaluation=replace(row.evaluation, curves=()))
+    text = words(Page(html.render(make_study(bare))))
+    assert "No accuracy-eps curve was measured." in text
+    assert "No training was recorded." in text
+
+
+def test_threats_that_differ_are_said_row_by_row(make_row, make_study):
+    one, two = make_row("one"), make_row("two")
+    two = replace(two, evaluation=replace(two.evaluation, threat="l2(0.5)"))
+    text = words(Page(html.render(make_study(one, two))))
+    assert "The rows faced different threats (linf(0.3) and l2(0.5))" in text
+    assert "Threat" in text
+
+
+def test_writing_twice_gives_the_same_bytes(written, result, tmp_path):
+    again = sparring.report.write(result, tmp_path, command="sparring study toy --again")
+    assert again.read_bytes() == written.read_bytes()
+    figures = sorted((written.parent / "figures").iterdir())
+    assert len(figures) == 12
+    for figure in figures:
+        assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes(), figure.name
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    """Not torch, ever; Matplotlib, Plotly and Jinja only once a report is written, and pyplot never."""
+    code = """
+import sys, sparring.report
+assert not {"torch", "matplotlib", "plotly", "jinja2", "PIL"} & set(sys.modules)
+import sparring.report.html, sparring.report.figures
+assert not {"torch", "matplotlib.pyplot", "plotly.graph_objects"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
+def test_a_browser_draws_every_chart(written, page, tmp_path):
+    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
+    command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom"]
+    shown = subprocess.run([*command, written.as_uri()], capture_output=True, check=True, timeout=60, text=True).stdout
+    charts_drawn = len(re.findall(r'class="chart js-plotly-plot"', shown))
+    assert charts_drawn == len(page.attributes("data-chart")) == 7

@@ -1,0 +1,122 @@
+"""The command line: help, exit codes, one clear line for bad input, and what it prints."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sparring.listing import CATALOGUES, KINDS
+
+RECIPE = """
+data = "digits()"
+model = "mlp(hidden=(16,))"
+optimiser = "adam()"
+epochs = 1
+"""
+
+
+def sparring_says(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = f"import sys; sys.argv = ['sparring', *{list(arguments)!r}]; from sparring.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=cwd
+    )
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "recipe.toml").write_text(RECIPE)
+    done = sparring_says("train", "recipe.toml", "--quiet", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return next((folder / "runs").iterdir())
+
+
+@pytest.mark.parametrize("command", ["", "train", "evaluate", "study", "report", "list", "data", "data fetch"])
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    done = sparring_says(*command.split(), "--help")
+    assert done.returncode == 0
+    assert "sparring" in done.stdout
+    assert len(done.stdout) > 200
+
+
+def test_help_does_not_import_torch() -> None:
+    code = "import sys, sparring.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_list_shows_every_component_by_name(kind: str) -> None:
+    done = sparring_says("list", kind)
+    assert done.returncode == 0, done.stderr
+    for component in CATALOGUES.get(kind, ()):
+        assert component.name in done.stdout
+
+
+def test_evaluate_prints_a_table_and_writes_a_record(trained: Path) -> None:
+    arguments = ["evaluate", str(trained), "--threat", "linf(0.1)", "--examples", "50", "--attack", "fgsm()"]
+    done = sparring_says(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "worst case" in done.stdout
+    record = json.loads(sparring_says(*arguments, "--json").stdout)
+    assert record["robust"]["n"] == 50
+    assert list(record["attacked"]) == ["fgsm()"]
+    report = sparring_says("report", str(trained), "--out", str(trained / "report"))
+    assert report.returncode == 0, report.stderr
+    assert (trained / "report" / "report.html").stat().st_size > 100_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["list", "atacks"], "did you mean 'attacks'"),
+        (["study", "lenet"], "lenet-fgsm"),
+        (["study", "demo", "--budget", "small"], "full, quick"),
+        (["study", "demo", "--set", "epoch=1"], "did you mean 'epochs'"),
+        (["study", "demo", "--set", "epochs"], "name=value"),
+        (["study", "demo", "--set", "data=mnits()"], "did you mean 'mnist'"),
+        (["train", "nowhere.toml"], "nowhere.toml"),
+        (["evaluate", "nowhere", "--threat", "linf(0.1)"], "nowhere"),
+        (["report", "nowhere.json"], "nowhere.json"),
+        (["report", "nowhere"], "nowhere"),
+        (["data", "fetch", "mnits"], "did you mean 'mnist'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], said: str, tmp_path: Path) -> None:
+    done = sparring_says(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--threat", "linf(8)"], "linf(8/255)"),
+        (["--threat", "linf(-1)"], "at least 0"),
+        (["--threat", "linff(0.1)"], "did you mean 'linf'"),
+        (["--threat", "linf(0.1)", "--attack", "pdg()"], "did you mean 'pgd'"),
+        (["--threat", "linf(0.1)", "--split", "tset"], "tset"),
+        (["--threat", "linf(0.1)", "--examples", "0"], "at least 1"),
+        (["--threat", "linf(0.1)", "--data", "digit()"], "did you mean 'digits'"),
+    ],
+)
+def test_a_bad_evaluation_is_one_line_and_exit_code_2(trained: Path, arguments: list[str], said: str) -> None:
+    done = sparring_says("evaluate", str(trained), *arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_data_of_other_classes_or_shape_is_refused(trained: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split in ("train", "test"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            for number in range(12):
+                Image.new("L", (9, 9), number).save(tmp_path / split / name / f"{number}.png")
+    done = sparring_says("evaluate", str(trained), "--threat", "linf(0.1)", "--data", f"folder({str(tmp_path)!r})")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr

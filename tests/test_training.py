@@ -1,0 +1,285 @@
+"""The loop: kills, resumes to the bit, divergence, Ctrl-C, and what a run folder accepts."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import sparring
+from sparring.core.errors import InputError, TrainingError
+from sparring.recipe import Recipe, fit, open_run, run_of
+from sparring.training import loop
+from sparring.training.runs import Run
+
+BASE = {
+    "data": "digits()",
+    "model": 'mlp(hidden=(32,), norm="batch")',
+    "defence": "adversarial(attack=pgd(steps=2), threat=linf(0.1), mix=0.5)",
+    "optimiser": "adam()",
+    "schedule": "halve_on_plateau()",
+    "augmentation": "crop(padding=1)",
+    "normalise": "mean_std",
+    "epochs": 3,
+    "batch_size": 100,
+}
+
+
+def recipe(**changes: object) -> Recipe:
+    return Recipe.of({**BASE, **changes})
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return load_file(run.path / "model.safetensors")
+
+
+def same_bits(one: Run, other: Run) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+KILLED = """
+    import os, signal
+    from sparring.recipe import Recipe, fit
+    from sparring.training import loop, monitor
+    loop.CHECKPOINT_SECONDS = 0.0
+    steps, count = monitor.Monitor.step, 0
+    def step(self, images):
+        global count
+        count += 1
+        steps(self, images)
+        if count == {at}:
+            os.kill(os.getpid(), signal.{signal})
+    monitor.Monitor.step = step
+    fit(Recipe.of({recipe!r}), runs={runs!r}, quiet=True)
+"""
+
+
+def run_until(at: int, name: str, runs: Path, **changes: object) -> subprocess.CompletedProcess[str]:
+    code = textwrap.dedent(KILLED.format(at=at, signal=name, recipe={**BASE, **changes}, runs=str(runs)))
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize("at", [5, 13, 20])  # 13 steps an epoch: in the first, at its last step, in the second
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, at: int) -> None:
+    died = run_until(at, "SIGKILL", tmp_path / "killed")
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    run = run_of(recipe(), tmp_path / "killed")
+    assert run.begun
+    assert not run.finished
+    resumed = fit(recipe(), runs=tmp_path / "killed", quiet=True)
+    undisturbed = fit(recipe(), runs=tmp_path / "whole", quiet=True)
+    assert same_bits(resumed.run, undisturbed.run)
+    steps = [[e.metrics for e in run.read_metrics()] for run in (resumed.run, undisturbed.run)]
+    assert steps[0] == steps[1]
+
+
+def test_dropout_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import nn
+
+    from sparring.models import MLP
+
+    plain = MLP.build
+    monkeypatch.setattr(MLP, "build", lambda self, s, k: nn.Sequential(nn.Dropout(0.3), plain(self, s, k)))
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    whole = fit(recipe(), runs=tmp_path / "whole", quiet=True)
+    calls = 0
+    step = loop.Monitor.step
+
+    def interrupt(self: loop.Monitor, images: int) -> None:
+        nonlocal calls
+        calls += 1
+        step(self, images)
+        if calls == 17:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.Monitor, "step", interrupt)
+        with pytest.raises(ZeroDivisionError):
+            fit(recipe(), runs=tmp_path / "broken", quiet=True)
+    assert same_bits(fit(recipe(), runs=tmp_path / "broken", quiet=True).run, whole.run)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path: Path) -> None:
+    stopped = run_until(7, "SIGINT", tmp_path)
+    assert "--resume" in stopped.stderr
+    run = run_of(recipe(), tmp_path)
+    assert run.read_checkpoint()["position"]["step"] in (7, 8)
+    whole = fit(recipe(), runs=tmp_path / "whole", quiet=True)
+    assert same_bits(fit(recipe(), runs=tmp_path, quiet=True).run, whole.run)
+
+
+def test_training_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
+    before = torch.get_rng_state()
+    fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:
+    first = fit(recipe(epochs=1), runs=tmp_path / "a", quiet=True)
+    again = fit(recipe(epochs=1), runs=tmp_path / "b", quiet=True)
+    other = fit(recipe(epochs=1, seed=1), runs=tmp_path / "c", quiet=True)
+    assert same_bits(first.run, again.run)
+    assert not same_bits(first.run, other.run)
+
+
+def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sparring.defences import Standard
+
+    plain = Standard.loss
+
+    def breaks(self: Standard, net: object, x: object, y: object, *, progress: float, generator: object) -> object:
+        loss, metrics = plain(self, net, x, y, progress=progress, generator=generator)
+        return loss * (float("nan") if progress > 0.5 else 1.0), metrics
+
+    monkeypatch.setattr(Standard, "loss", breaks)
+    broken = recipe(defence="standard()", epochs=4)
+    with pytest.raises(TrainingError, match="smaller learning rate") as caught:
+        fit(broken, runs=tmp_path, quiet=True)
+    assert "\n" not in str(caught.value)
+    saved = run_of(broken, tmp_path).read_checkpoint()
+    assert saved["position"]["epoch"] == 2
+    tensors = saved["state"]["learners"]["classifier"]["network"].values()
+    assert all(bool(t.isfinite().all()) for t in tensors)
+
+
+def test_a_loss_that_explodes_is_divergence(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="diverged"):
+        fit(recipe(defence="standard()", optimiser="sgd(lr=1000)"), runs=tmp_path, quiet=True)
+
+
+def test_a_finished_run_is_opened_not_trained_again(tmp_path: Path) -> None:
+    first = fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    stamp = (first.run.path / "model.safetensors").stat().st_mtime_ns
+    again = fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    assert again.run == first.run
+    assert (again.run.path / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_stopped_run_is_an_error_without_resume(tmp_path: Path) -> None:
+    run_until(5, "SIGKILL", tmp_path)
+    with pytest.raises(InputError, match="--resume"):
+        fit(recipe(), runs=tmp_path, quiet=True, resume=False)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 2000])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
+    run_until(14, "SIGKILL", tmp_path)
+    path = run_of(recipe(), tmp_path).path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="checkpoint") as caught:
+        fit(recipe(), runs=tmp_path, quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/pwned",)
+
+    run = run_of(recipe(), tmp_path)
+    run.path.mkdir(parents=True)
+    torch.save({"state": Evil()}, run.path / "checkpoint.pt")
+    with pytest.raises(InputError, match="checkpoint"):
+        fit(recipe(), runs=tmp_path, quiet=True)
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_truncated_model_is_refused(tmp_path: Path, name: str) -> None:
+    run = fit(recipe(epochs=1), runs=tmp_path, quiet=True).run
+    path = run.path / name
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=name):
+        open_run(run.path)
+
+
+def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:
+    one = fit(recipe(epochs=1), runs=tmp_path, quiet=True).run
+    other = fit(recipe(epochs=1, model="cnn()"), runs=tmp_path, quiet=True).run
+    (other.path / "model.safetensors").replace(one.path / "model.safetensors")
+    with pytest.raises(InputError, match="do not fit"):
+        sparring.load(one.path)
+
+
+def test_a_folder_of_another_recipe_is_refused(tmp_path: Path) -> None:
+    run = run_of(recipe(), tmp_path)
+    run.path.mkdir(parents=True)
+    (run.path / "recipe.toml").write_text('data = "mnist()"\n')
+    with pytest.raises(InputError, match="another recipe"):
+        fit(recipe(), runs=tmp_path, quiet=True)
+
+
+def test_what_is_loaded_predicts_as_what_was_trained(tmp_path: Path) -> None:
+    fitted = fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    assert not fitted.model.training
+    x = torch.rand(5, 1, 8, 8)
+    assert torch.equal(fitted.model(x), sparring.load(fitted.run.path)(x))
+    about = json.loads((fitted.run.path / "model.json").read_text())
+    assert about["classes"] == [str(k) for k in range(10)]
+
+
+@pytest.mark.parametrize("train_on", ["train", "train+validation"])
+def test_the_mean_image_is_that_of_the_images_trained_on(tmp_path: Path, train_on: str) -> None:
+    from sparring.data import load
+
+    chosen = recipe(normalise="mean_image", epochs=1, train_on=train_on)
+    model = fit(chosen, runs=tmp_path, quiet=True).model
+    expected = load("digits()").split(train_on).images().double().mean(0)
+    assert torch.allclose(model.normalise.mean.double(), expected, atol=1e-6)
+
+
+def test_limit_trains_on_so_many_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(loop.Monitor, "step", lambda self, images: seen.append(images))
+    fit(recipe(epochs=1, limit=250), runs=tmp_path, quiet=True)
+    assert seen == [100, 100, 50]
+
+
+def test_a_last_batch_of_one_is_left_out_so_that_batch_norm_can_work(tmp_path: Path) -> None:
+    fitted = fit(recipe(epochs=1, limit=201), runs=tmp_path, quiet=True)
+    assert fitted.run.finished
+
+
+def test_bf16_trains_and_judges_in_float32(tmp_path: Path) -> None:
+    fitted = fit(recipe(epochs=1, precision="bf16-mixed"), runs=tmp_path, quiet=True)
+    assert all(t.dtype != torch.bfloat16 for t in fitted.model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("epochs", "three", "epochs"),
+        ("epochs", 0, "at least 1"),
+        ("epoch", 3, "did you mean 'epochs'"),
+        ("defence", "advers()", "did you mean 'adversarial'"),
+        ("defence", "adversarial(attack=pgd(step=3), threat=linf(0.1))", "did you mean 'steps'"),
+        ("optimiser", "sgd(lr=-1)", "more than 0"),
+        ("normalise", "mean", "mean_std"),
+        ("model", 3, "model"),
+        ("batch_size", 0, "at least 1"),
+    ],
+)
+def test_a_bad_recipe_field_is_named(field: str, value: object, said: str) -> None:
+    with pytest.raises(InputError, match=said) as caught:
+        recipe(**{field: value})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_round_trips_through_toml(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe().to_toml())
+    assert Recipe.read(path) == recipe()
+
+
+def test_lenet_says_which_size_it_takes() -> None:
+    with pytest.raises(InputError, match="28x28, not 8x8"):
+        recipe(model="lenet()").model.build((1, 8, 8), 10)

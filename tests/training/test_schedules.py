@@ -1,0 +1,39 @@
+"""Schedules against their definitions."""
+
+import math
+
+import pytest
+
+from sparring.training.schedules import SCHEDULES, Cosine, HalveOnPlateau, OneCycle, Step
+
+
+def test_halve_on_plateau_halves_after_each_epoch_whose_loss_rose() -> None:
+    schedule = HalveOnPlateau()
+    factors = [schedule.factor(progress=0.5, losses=losses) for losses in ([], [3], [3, 2], [3, 2, 2.5], [3, 2, 2.5, 2.6])]
+    assert factors == [1, 1, 1, 0.5, 0.25]
+
+
+def test_step_multiplies_every_so_many_epochs() -> None:
+    schedule = Step(every=2, by=0.1)
+    assert [schedule.factor(progress=0, losses=[1.0] * n) for n in range(5)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
+
+
+def test_cosine_falls_from_one_to_its_end() -> None:
+    schedule = Cosine(end=0.2)
+    assert schedule.factor(progress=0, losses=[]) == 1
+    assert schedule.factor(progress=0.5, losses=[]) == pytest.approx(0.6)
+    assert schedule.factor(progress=1, losses=[]) == pytest.approx(0.2)
+    assert Cosine(warmup=0.5).factor(progress=0.25, losses=[]) == pytest.approx(0.5)
+
+
+def test_one_cycle_rises_to_its_peak_and_falls_to_its_end() -> None:
+    schedule = OneCycle(peak=0.25, start=0.1, end=0.05)
+    assert [schedule.factor(progress=p, losses=[]) for p in (0, 0.25, 1)] == pytest.approx([0.1, 1, 0.05])
+
+
+@pytest.mark.parametrize("schedule", [kind() for kind in SCHEDULES], ids=str)
+def test_every_factor_is_positive_and_finite_before_the_end(schedule: Step) -> None:
+    for part in range(1000):
+        factor = schedule.factor(progress=part / 1000, losses=[1.0] * (part // 100))
+        assert math.isfinite(factor)
+        assert factor > 0
