@@ -1,12 +1,16 @@
 """The command line: help, exit codes, one clear line for bad input, and what it prints."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from sparring.cli import main
 from sparring.listing import CATALOGUES, KINDS
 
 RECIPE = """
@@ -17,11 +21,30 @@ epochs = 1
 """
 
 
-def sparring_says(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.argv = ['sparring', *{list(arguments)!r}]; from sparring.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, cwd=cwd
-    )
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def sparring_says(*arguments: str, cwd: Path | None = None) -> Said:
+    """Run a command as a user would, in this process: starting Python and torch anew takes seconds each time."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        contextlib.chdir(cwd or Path.cwd()),
+    ):
+        patch.setattr(sys, "argv", ["sparring", *arguments])
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+    return Said(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

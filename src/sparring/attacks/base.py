@@ -147,8 +147,12 @@ def craft(
 
 def predict(model: nn.Module, x: Tensor) -> Tensor:
     """Return the judge's logits, float32 (B, K); raises InputError if the model's output is no such thing."""
-    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-        logits = model(x)
+    try:
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            logits = model(x)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
     if not isinstance(logits, Tensor):
         raise InputError(f"the model returns {type(logits).__name__}, not a tensor of logits (B, K); wrap it")
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:

@@ -1,0 +1,89 @@
+"""Shared by all tests: tiny seeded networks, linear classifiers whose robustness is known, and images for them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import settings
+from torch import Tensor, nn
+
+settings.register_profile("sparring", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.load_profile("sparring")
+
+CLASSES = 5
+SHAPE = (1, 6, 6)
+
+
+class Linear(nn.Module):
+    """Logits weight @ pixels + bias, as they stand."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(torch.zeros(len(weight), dtype=weight.dtype) if bias is None else bias.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T + self.bias
+
+
+def _make_net(
+    seed: int = 0, *, classes: int = CLASSES, shape: tuple[int, int, int] = SHAPE, dropout: float = 0.25
+) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(seed)
+        net = nn.Sequential(
+            nn.Conv2d(shape[0], 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(4 * shape[1] * shape[2], classes),
+        )
+        for _ in range(10):  # running statistics that are not 0 and 1, and not those of a test's images
+            net(torch.rand(16, *shape))
+        with torch.no_grad():  # logits that differ more than an untrained network's
+            net[-1].weight.mul_(4)
+            net[-1].bias.sub_(net(torch.rand(64, *shape)).mean(0))
+    return net.eval()
+
+
+def _make_data(
+    net: nn.Module, count: int = 8, *, shape: tuple[int, int, int] = SHAPE, seed: int = 1
+) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.rand(count, *shape, generator=generator)
+    corner = torch.rand(x.shape, generator=generator)
+    x = x.masked_fill(corner < 0.1, 0.0).masked_fill(corner > 0.9, 1.0)
+    with torch.no_grad():
+        logits = net(x)
+    return SimpleNamespace(x=x, y=logits.argmax(1), wrong=logits.argmin(1), logits=logits)
+
+
+@pytest.fixture(scope="session")
+def make_net() -> Callable[..., nn.Sequential]:
+    """Give a function of (seed, classes, shape, dropout) to a small network with batch norm and dropout."""
+    return _make_net
+
+
+@pytest.fixture(scope="session")
+def make_data() -> Callable[..., SimpleNamespace]:
+    """Give a function of (net, count, shape, seed) to images, some pixels at 0 and 1, that the net labels itself."""
+    return _make_data
+
+
+@pytest.fixture(scope="session")
+def linear() -> Callable[..., nn.Module]:
+    """Give a function of (weight (K, d), bias (K,)) to a linear classifier."""
+    return Linear
+
+
+@pytest.fixture
+def net() -> nn.Sequential:
+    return _make_net()
+
+
+@pytest.fixture
+def data(net: nn.Sequential) -> SimpleNamespace:
+    """Eight images `x`, the net's own labels `y`, and `wrong` ones."""
+    return _make_data(net)

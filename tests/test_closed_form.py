@@ -1,0 +1,196 @@
+"""Linear classifiers, where the truth is known: an example falls at |margin| / dual norm, and never sooner.
+
+Where the box [0, 1] binds, the truth comes from SciPy's solvers instead.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import linprog, minimize_scalar
+from torch import Tensor, nn
+
+from sparring import run
+from sparring.attacks import ATTACKS
+
+PIXELS = 16
+EXAMPLES = 24
+DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
+SMALL = {"pgd": 'pgd(steps=40, restarts=3, loss="margin")'}
+SPECS = (
+    *(SMALL.get(attack.name, f"{attack.name}()") for attack in ATTACKS),
+    "pgd(steps=20)",
+    'pgd(steps=20, loss="dlr", momentum=0.9)',
+    "uniform_noise(draws=20)",
+)
+Array = NDArray[np.float64]
+
+every_norm = pytest.mark.parametrize("norm", list(DUAL))
+
+
+class Problem:
+    """A random linear classifier in K classes, and images around grey, so far from 0 and 1 that the box never binds."""
+
+    def __init__(
+        self, linear: Callable[..., nn.Module], classes: int, *, offset: float = 0.0, scale: float = 1.0
+    ) -> None:
+        generator = torch.Generator().manual_seed(classes)
+        self.weight = scale * torch.randn(classes, PIXELS, generator=generator)
+        self.bias = -self.weight.sum(1) / 2 + offset
+        self.x = 0.45 + 0.1 * torch.rand(EXAMPLES, 1, 4, 4, generator=generator)
+        self.net = linear(self.weight, self.bias)
+        with torch.no_grad():
+            self.y = self.net(self.x).argmax(1)
+
+    def reach(self, norm: str) -> Tensor:
+        """Give the distance of each image to the nearest boundary, (N,), in double precision."""
+        w, rows = self.weight.double(), torch.arange(EXAMPLES)
+        logits = self.x.double().flatten(1) @ w.T + self.bias.double()
+        lead = logits[rows, self.y][:, None] - logits
+        dual = torch.linalg.vector_norm(w[self.y][:, None] - w[None], ord=DUAL[norm], dim=2)
+        ratio = lead / dual
+        ratio[rows, self.y] = math.inf
+        found = ratio.amin(1)
+        assert 0 < found.max() < 0.4  # else the box binds
+        return found
+
+
+def levels(reach: Tensor) -> list[float]:
+    """Give eps at which a quarter, half and three quarters of the examples fall."""
+    return reach.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=reach.dtype)).tolist()
+
+
+# ------------------------------------------------------------------------------------------------- away from the box
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@every_norm
+def test_margin_pgd_gives_the_exact_verdict(norm: str, classes: int, linear: Callable) -> None:
+    problem = Problem(linear, classes)
+    reach = problem.reach(norm)
+    for eps in levels(reach):
+        spec = f'pgd(restarts={classes}, loss="margin")'
+        found = run(spec, problem.net, problem.x, problem.y, f"{norm}({eps})")
+        clear = (eps / reach - 1).abs() > 0.02
+        assert clear.sum() >= EXAMPLES - 4
+        assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("spec", SPECS)
+@every_norm
+def test_nothing_succeeds_below_the_true_distance(norm: str, spec: str, classes: int, linear: Callable) -> None:
+    problem = Problem(linear, classes)
+    reach = problem.reach(norm)
+    for eps in levels(reach):
+        found = run(spec, problem.net, problem.x, problem.y, f"{norm}({eps})")
+        assert not found.success[reach > eps * (1 + 1e-4)].any()
+        assert (found.distance[found.success] > reach[found.success] * (1 - 1e-4)).all()
+
+
+@every_norm
+def test_one_step_is_exact_for_two_classes(norm: str, linear: Callable) -> None:
+    problem = Problem(linear, 2)
+    reach = problem.reach(norm)
+    for eps in levels(reach):
+        found = run("fgsm()", problem.net, problem.x, problem.y, f"{norm}({eps})")
+        clear = (eps / reach - 1).abs() > 1e-4
+        assert clear.sum() >= EXAMPLES - 1
+        assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@every_norm
+def test_a_targeted_attack_reaches_its_class_exactly_where_it_can(norm: str, linear: Callable) -> None:
+    problem = Problem(linear, 2)
+    reach = problem.reach(norm)
+    eps = levels(reach)[1]
+    for loss in ("cross_entropy", "margin", "dlr"):
+        found = run(f'pgd(loss="{loss}")', problem.net, problem.x, problem.y, f"{norm}({eps})", target=1 - problem.y)
+        clear = (eps / reach - 1).abs() > 0.02
+        assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@pytest.mark.parametrize("offset", [1e4, -1e4])
+@pytest.mark.parametrize("spec", SPECS)
+@every_norm
+def test_logits_far_from_zero_are_attacked_and_judged_as_float32_gives_them(
+    norm: str, spec: str, offset: float, linear: Callable
+) -> None:
+    problem = Problem(linear, 3, offset=offset, scale=100.0)
+    plain = Problem(linear, 3, scale=100.0)
+    reach = plain.reach(norm)
+    # float32 knows a logit near 10,000 to 1/1024; the sum of 16 products and a bias may lose a few of these
+    blur = 8 / 1024 / float((plain.weight[:, None] - plain.weight[None]).abs().amax(2).median())
+    eps = levels(reach)[1]
+    found = run(spec, problem.net, problem.x, problem.y, f"{norm}({eps})")
+    with torch.no_grad():
+        assert torch.equal(found.success, problem.net(found.x).argmax(1) != problem.y)
+    attacked = ~found.skipped
+    assert attacked.sum() > EXAMPLES / 2
+    assert not (found.success & attacked & (reach > eps * 1.0001 + blur)).any()
+    if spec == SMALL["pgd"]:
+        assert found.success[reach < eps * 0.98 - blur].all()
+
+
+@pytest.mark.parametrize("offset", [-50.0, -3.0])
+@every_norm
+def test_negative_logits_are_attacked_like_any_others(norm: str, offset: float, linear: Callable) -> None:
+    problem = Problem(linear, 5, offset=offset)
+    with torch.no_grad():
+        assert problem.net(problem.x).max() < 0
+    reach = problem.reach(norm)
+    eps = levels(reach)[1]
+    found = run('pgd(restarts=5, loss="margin")', problem.net, problem.x, problem.y, f"{norm}({eps})")
+    clear = (eps / reach - 1).abs() > 0.02
+    assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@every_norm
+def test_the_distance_reported_is_that_of_the_image_returned(norm: str, linear: Callable) -> None:
+    problem = Problem(linear, 3)
+    found = run("pgd()", problem.net, problem.x, problem.y, f"{norm}(0.05)")
+    order = {"linf": math.inf, "l2": 2, "l1": 1}[norm]
+    true = torch.linalg.vector_norm((found.x.double() - problem.x.double()).flatten(1), ord=order, dim=1)
+    assert torch.allclose(found.distance.double(), true, rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------- where the box binds too
+
+
+def best_gain(w: Array, x: Array, eps: float, norm: str) -> float:
+    """Give the most that w @ delta can reach with x + delta in [0, 1] and delta within eps, by a general solver."""
+    d = len(w)
+    if norm == "linf":
+        bounds = list(zip(np.maximum(-x, -eps), np.minimum(1 - x, eps), strict=True))
+        return -linprog(-w, bounds=bounds).fun
+    if norm == "l1":  # delta = up - down
+        bounds = [(0, 1 - v) for v in x] + [(0, v) for v in x]
+        return -linprog(np.concatenate([-w, w]), A_ub=np.ones((1, 2 * d)), b_ub=[eps], bounds=bounds).fun
+
+    def dual(log_price: float) -> float:  # the length of delta has a price; at the best price the bound is tight
+        price = math.exp(log_price)
+        delta = np.clip(w / (2 * price), -x, 1 - x)
+        return price * eps**2 + float(w @ delta - price * delta @ delta)
+
+    return minimize_scalar(dual, bounds=(-20, 20), method="bounded", options={"xatol": 1e-10}).fun
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.4), ("l2", 1.2), ("l1", 3.0)])
+def test_where_the_box_binds_pgd_agrees_with_a_general_solver(norm: str, eps: float, linear: Callable) -> None:
+    generator = torch.Generator().manual_seed(7)
+    w = torch.randn(12, generator=generator)
+    x = torch.rand(6, 1, 3, 4, generator=generator)
+    x = torch.where(torch.rand(x.shape, generator=generator) < 0.4, x.round(), x)  # many pixels at the border
+    unbounded = eps * float(torch.linalg.vector_norm(w, ord=DUAL[norm]))
+    for image in x:
+        pixels = image.flatten().double().numpy()
+        gain = best_gain(w.double().numpy(), pixels, eps, norm)
+        assert gain < 0.98 * unbounded  # the box does bind
+        start = float(w @ image.flatten())
+        for factor, falls in ((0.97, True), (1.001, False)):  # class 0 leads by a little less, or more, than can be won
+            net = linear(torch.stack([torch.zeros(12), w]), torch.tensor([start + factor * gain, 0.0]))
+            found = run("pgd(steps=100)", net, image[None], torch.tensor([0]), f"{norm}({eps})")
+            assert found.success.item() is falls, (factor, gain)
