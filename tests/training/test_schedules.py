@@ -9,7 +9,9 @@ from sparring.training.schedules import SCHEDULES, Cosine, HalveOnPlateau, OneCy
 
 def test_halve_on_plateau_halves_after_each_epoch_whose_loss_rose() -> None:
     schedule = HalveOnPlateau()
-    factors = [schedule.factor(progress=0.5, losses=losses) for losses in ([], [3], [3, 2], [3, 2, 2.5], [3, 2, 2.5, 2.6])]
+    factors = [
+        schedule.factor(progress=0.5, losses=losses) for losses in ([], [3], [3, 2], [3, 2, 2.5], [3, 2, 2.5, 2.6])
+    ]
     assert factors == [1, 1, 1, 0.5, 0.25]
 
 

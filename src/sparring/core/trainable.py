@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -57,7 +58,8 @@ class State:
         return {"learners": learners, "extra": self.extra, "losses": self.losses}
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Take over what `state_dict` returned, sharing no tensor with it (torch's optimisers would)."""
+        saved = deepcopy(saved)
         for name, learner in self.learners.items():
             learner.network.load_state_dict(saved["learners"][name]["network"])
             learner.optimiser.load_state_dict(saved["learners"][name]["optimiser"])

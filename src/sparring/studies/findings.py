@@ -20,11 +20,15 @@ def decide(claim: ClaimPlan, row: Row) -> Finding:
     figure = next(figure for figure in row.figures if figure.name == claim.figure)
     value = figure.compatibility if claim.column == "compatibility" else figure.honest
     assert value is not None
-    low, high = claim.at_least, claim.at_most
-    holds = (low is None or value.low >= low) and (high is None or value.high <= high)
-    bound = " and ".join([f"at least {low:.1%}"] * (low is not None) + [f"at most {high:.1%}"] * (high is not None))
+    if value.n == 0:
+        return Finding(claim.claim, "note", f"{row.name}: no image is left on which {claim.figure} could be measured.")
+    holds = (claim.at_least is None or value.low >= claim.at_least) and (
+        claim.at_most is None or value.high <= claim.at_most
+    )
+    bounds = (("at least", claim.at_least), ("at most", claim.at_most))
+    asked = " and ".join(f"{word} {bound:.1%}" for word, bound in bounds if bound is not None)
     how = "by the paper's protocol" if claim.column == "compatibility" else "under the honest attacks"
-    sentence = f"{row.name}: {claim.figure} {how} is {_percent(value)}; the claim asks for {bound}."
+    sentence = f"{row.name}: {claim.figure} {how} is {_percent(value)}; the claim asks for {asked}."
     return Finding(claim.claim, "holds" if holds else "does not hold", sentence)
 
 

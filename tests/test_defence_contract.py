@@ -1,0 +1,167 @@
+"""Every defence: finite steps, checkpoint round trip to the bit, better than chance, and its formula read slowly."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparring.attacks import FGSM, PGD
+from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.core.spec import Component
+from sparring.core.threat import L2, Linf
+from sparring.core.trainable import Learner, Setup, State
+from sparring.data import load
+from sparring.defences import DEFENCES, Adversarial, Defence, NoiseTraining, Standard
+from sparring.models import MLP
+from sparring.recipe import Recipe, fit
+from sparring.training.optimisers import Adam
+from sparring.training.schedules import Constant
+
+CALLS = (
+    "standard()",
+    "noise_training(threat=linf(0.1))",
+    "noise_training(threat=l2(1), mix=1)",
+    "adversarial(attack=fgsm(), threat=linf(0.1), mix=0.5)",
+    "adversarial(attack=pgd(steps=2), threat=linf(0.1))",
+    "adversarial(attack=pgd(steps=2, restarts=2), threat=l1(2), mix=0.3, halves='separate', crafting='train')",
+)
+MODELS = ('mlp(hidden=(32,), norm="batch")', "cnn()")
+
+
+def network() -> nn.Module:
+    with seeded(0):
+        return MLP(hidden=(16,), norm="batch").build((1, 8, 8), 10)
+
+
+def setup() -> Setup:
+    return Setup((1, 8, 8), 10, network, lambda net: Learner(net, Adam().build(net), Constant()))
+
+
+def batch(size: int = 32) -> tuple[Tensor, Tensor]:
+    return load("digits()").train.batch(torch.arange(size))
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_every_defence_is_in_the_catalogue_and_under_this_contract() -> None:
+    def concrete(kind: type[Component]) -> set[type[Component]]:
+        below = {sub for child in kind.__subclasses__() for sub in concrete(child)}
+        return below | ({kind} if not getattr(kind, "__abstractmethods__", None) else set())
+
+    ours = {kind for kind in concrete(Defence) if kind.__module__.startswith("sparring.")}
+    assert ours == set(DEFENCES)
+    assert {DEFENCES.parse(call).name for call in CALLS} == {kind.name for kind in DEFENCES}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_steps_are_finite_move_the_network_and_round_trip_through_a_checkpoint(call: str) -> None:
+    defence = DEFENCES.parse(call)
+    x, y = batch()
+
+    def steps(state: State, count: int, source: torch.Generator) -> None:
+        for _ in range(count):
+            metrics = defence.step(state, x, y, progress=0.5, generator=source)
+            assert all(bool(value.isfinite()) and not value.requires_grad for value in metrics.values())
+            assert "loss" in metrics
+
+    one, other, source = defence.init(setup()), defence.init(setup()), generator()
+    before = [p.clone() for p in defence.deploy(one).parameters()]
+    steps(one, 2, source)
+    assert any(not torch.equal(a, b) for a, b in zip(before, defence.deploy(one).parameters(), strict=True))
+    other.load_state_dict(one.state_dict())
+    twin = generator()
+    twin.set_state(source.get_state())
+    steps(one, 2, source)
+    steps(other, 2, twin)
+    a, b = defence.deploy(one).state_dict(), defence.deploy(other).state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("model", MODELS)
+def test_it_beats_chance(call: str, model: str, tmp_path: Path) -> None:
+    recipe = Recipe.of({"data": "digits()", "model": model, "defence": call, "optimiser": "adam(lr=0.01)", "epochs": 4})
+    fitted = fit(recipe, runs=tmp_path, quiet=True)
+    test = load("digits()").test
+    assert (fitted.model(test.images()).argmax(1) == test.y).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_step_leaves_modes_and_gradient_flags_as_they_were(call: str) -> None:
+    defence = DEFENCES.parse(call)
+    state = defence.init(setup())
+    net = defence.deploy(state).train()
+    defence.step(state, *batch(), progress=0.0, generator=generator())
+    assert all(module.training for module in net.modules())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("crafting", ["eval", "train"])
+def test_crafting_moves_no_batch_norm_statistics(crafting: str) -> None:
+    """After one step the running mean is what one forward of the training batch alone makes of it."""
+    x, y = batch()
+    defence = Adversarial(attack=PGD(steps=3), threat=Linf(0.1), crafting=crafting)
+    net = network().train()
+    norm = next(m for m in net.modules() if isinstance(m, nn.BatchNorm1d))
+    seen: list[Tensor] = []
+    norm.register_forward_pre_hook(lambda _m, inputs: seen.append(inputs[0].detach()))
+    defence.loss(net, x, y, progress=0.0, generator=generator())
+    expected = 0.1 * seen[-1].mean(0)
+    assert torch.allclose(norm.running_mean, expected, atol=1e-6)
+    assert int(norm.num_batches_tracked) == 1
+
+
+def test_the_adversarial_loss_is_the_papers_formula_read_slowly() -> None:
+    """Goodfellow's mixture: alpha J(x, y) + (1 - alpha) J(x + eps sign(grad J), y), example by example."""
+    x, y = batch(6)
+    net = network().eval()
+    defence = Adversarial(attack=FGSM(), threat=Linf(0.1), mix=0.3)
+    ours, _ = defence.loss(net, x, y, progress=0.0, generator=generator())
+    slow = []
+    for image, label in zip(x.split(1), y.split(1), strict=True):
+        image = image.clone().requires_grad_(True)
+        clean = F.cross_entropy(net(image), label)
+        (grad,) = torch.autograd.grad(clean, image)
+        moved = (image + 0.1 * grad.sign()).clamp(0, 1).detach()
+        slow.append(0.7 * clean.detach() + 0.3 * F.cross_entropy(net(moved), label).detach())
+    assert torch.allclose(ours.detach(), torch.stack(slow).mean(), rtol=1e-5)
+
+
+def test_halves_differ_only_where_batch_norm_sees_them() -> None:
+    x, y = batch()
+    joint, separate = (Adversarial(attack=FGSM(), threat=Linf(0.2), mix=0.5, halves=h) for h in ("joint", "separate"))
+    of = {}
+    for name, defence in (("joint", joint), ("separate", separate)):
+        for mode in (True, False):
+            net = network().train(mode)
+            of[name, mode] = defence.loss(net, x, y, progress=0.0, generator=generator())[0].detach()
+    assert torch.allclose(of["joint", False], of["separate", False], rtol=1e-5)
+    assert not torch.allclose(of["joint", True], of["separate", True], rtol=1e-5)
+
+
+def test_noise_is_drawn_anew_each_step_and_by_the_generator_alone() -> None:
+    x, y = batch()
+    defence, net = NoiseTraining(threat=L2(2.0), mix=1.0), network().eval()
+    first, second = (defence.loss(net, x, y, progress=0.0, generator=g)[0] for g in [generator()] * 2)
+    again = defence.loss(net, x, y, progress=0.0, generator=generator())[0]
+    assert first != second
+    assert first == again
+
+
+def test_standard_training_is_cross_entropy() -> None:
+    x, y = batch()
+    net = network().eval()
+    assert torch.equal(Standard().loss(net, x, y, progress=0.0, generator=generator())[0], F.cross_entropy(net(x), y))
+
+
+@pytest.mark.parametrize("mix", [0.0, -0.1, 1.1])
+def test_a_mix_that_is_no_weight_is_refused(mix: float) -> None:
+    with pytest.raises(InputError, match="mix"):
+        Adversarial(attack=FGSM(), threat=Linf(0.1), mix=mix)
+    with pytest.raises(InputError, match="mix"):
+        NoiseTraining(threat=Linf(0.1), mix=mix)

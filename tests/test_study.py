@@ -1,0 +1,183 @@
+"""A study: rows, search on the validation split, claims, results and report; and what it says of a bad file."""
+
+from pathlib import Path
+
+import pytest
+
+from sparring.core.errors import InputError
+from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult, load
+from sparring.studies import read_plan, run_study, studies
+from sparring.studies.findings import decide, flattery, reproduction
+from sparring.studies.plan import ClaimPlan, expand
+
+TOML = """
+name = "small"
+title = "A small study"
+paper = "none"
+summary = "Does it run?"
+
+[recipe]
+data = "digits()"
+model = "mlp(hidden=(16,))"
+optimiser = "adam(lr={lr})"
+epochs = 2
+
+[search]
+row = "standard"
+figures = ["clean accuracy"]
+grid = { lr = [1e-5, 0.01], eps = [0.05] }
+
+[evaluation]
+threat = "linf({eps})"
+attacks = ["fgsm()"]
+curve = [0.05, 0.1]
+protocol = "fgsm()"
+sweep = [0.05, 0.1]
+examples = 60
+
+[tolerance]
+"clean accuracy" = 0.5
+
+[[rows]]
+name = "standard"
+defence = "standard()"
+published = { "clean accuracy" = 0.95 }
+
+[[rows]]
+name = "noise at {noise}"
+each = { noise = [0.05, 0.1] }
+defence = "noise_training(threat=linf({noise}))"
+
+[[claims]]
+claim = "It learns"
+row = "standard"
+figure = "clean accuracy"
+column = "honest"
+at_least = 0.2
+
+[quick.recipe]
+epochs = 1
+"""
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyResult, Path]:
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "small.toml").write_text(TOML)
+    return run_study(str(folder / "small.toml"), runs=folder / "runs", out=folder / "out", quiet=True)
+
+
+def test_rows_are_trained_judged_and_written(result: tuple[StudyResult, Path]) -> None:
+    study, page = result
+    assert [row.name for row in study.rows] == ["standard", "noise at 0.05", "noise at 0.1"]
+    assert page.stat().st_size > 100_000
+    again = load(StudyResult, page.parent / "results.json")
+    assert again == study
+    for row in study.rows:
+        assert row.evaluation.robust.n == 60
+        assert row.evaluation.robust.value <= row.evaluation.clean.value
+        assert len(row.sweep[0].points) == 2
+        assert len(row.training) == 2
+
+
+def test_the_search_looks_at_the_validation_split_only_and_takes_the_nearest(result: tuple[StudyResult, Path]) -> None:
+    search = result[0].search
+    assert search is not None
+    assert search.split == "validation"
+    assert search.chosen == {"lr": 0.01, "eps": 0.05}
+    assert search.chosen == min(search.trials, key=lambda trial: trial.score).settings
+    assert len(search.trials) == 2
+
+
+def test_claims_are_decided(result: tuple[StudyResult, Path]) -> None:
+    findings = {finding.claim: finding.verdict for finding in result[0].findings}
+    assert findings["It learns"] == "holds"
+
+
+def test_a_second_run_trains_and_attacks_nothing_anew(
+    result: tuple[StudyResult, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sparring.recipe
+    import sparring.studies.judge
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(sparring.recipe, "train", forbidden)
+    monkeypatch.setattr(sparring.studies.judge, "evaluate", forbidden)
+    folder = result[1].parent.parent
+    again, _ = run_study(str(folder / "small.toml"), runs=folder / "runs", out=folder / "again", quiet=True)
+    assert again.rows == result[0].rows
+
+
+@pytest.mark.parametrize("name", studies())
+@pytest.mark.parametrize("budget", ["full", "quick"])
+def test_every_study_that_comes_along_can_be_read(name: str, budget: str) -> None:
+    plan = read_plan(name, budget=budget)
+    chosen = next(plan.search.points()) if plan.search else {}
+    rows = expand(plan, chosen)
+    assert len({row.name for row, _ in rows}) == len(rows) >= 2
+
+
+def test_a_row_that_repeats_a_recipe_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(TOML.replace("each = { noise = [0.05, 0.1] }", "each = { noise = [0.1, 0.1] }"))
+    assert len(expand(read_plan(str(tmp_path / "s.toml")), {"lr": 0.01, "eps": 0.1})) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('row = "standard"\nfigures', 'row = "standrad"\nfigures', "did you mean 'standard'"),
+        ('figures = ["clean accuracy"]', 'figures = ["clean acuracy"]', "did you mean 'clean accuracy'"),
+        ("examples = 60", 'examples = "many"', "examples"),
+        ("examples = 60", "exampels = 60", "did you mean 'examples'"),
+        ("[recipe]", "[recipes]", "recipe"),
+        ("epochs = 2", 'epochs = "two"', "epochs"),
+        ("linf({eps})", "linf({epsilon})", "epsilon"),
+        ('defence = "standard()"\n', "", "defence"),
+        ('claim = "It learns"\n', "", "claim"),
+        ("at_least = 0.2", "atleast = 0.2", "at_least"),
+        ("[recipe]", "[recipe", "TOML"),
+    ],
+)
+def test_a_bad_study_is_one_clear_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in TOML
+    path = tmp_path / "bad.toml"
+    path.write_text(TOML.replace(old, new))
+    with pytest.raises(InputError, match=said) as caught:
+        run_study(str(path), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert "\n" not in str(caught.value)
+
+
+def row_with(figure: Figure, like: Row) -> Row:
+    from dataclasses import replace
+
+    return replace(like, figures=(figure,))
+
+
+def test_findings_follow_the_intervals(result: tuple[StudyResult, Path]) -> None:
+    like = result[0].rows[0]
+    good, bad = Estimate(0.9, 0.88, 0.92, 500), Estimate(0.01, 0.0, 0.02, 500)
+    figure = Figure("adversarial accuracy", 0.85, good, bad, 0.06)
+    row = row_with(figure, like)
+
+    def verdict(column: str, at_least: float) -> str:
+        claim = ClaimPlan(claim="c", row="r", figure="adversarial accuracy", column=column, at_least=at_least)
+        return decide(claim, row).verdict
+
+    assert verdict("compatibility", 0.88) == "holds"
+    assert verdict("compatibility", 0.89) == "does not hold"  # the interval is not wholly above
+    assert verdict("honest", 0.5) == "does not hold"
+    assert [f.verdict for f in reproduction(row)] == ["holds"]
+    assert [f.verdict for f in reproduction(row_with(Figure("adversarial accuracy", 0.8, good, bad, 0.06), like))] == [
+        "does not hold"
+    ]
+    assert [f.verdict for f in flattery(row)] == ["note"]
+    assert not list(flattery(row_with(Figure("adversarial accuracy", 0.8, good, good, 0.06), like)))
+
+
+def test_the_papers_figures_are_measured_on_every_example(result: tuple[StudyResult, Path]) -> None:
+    for row in result[0].rows:
+        accuracy = next(figure for figure in row.figures if figure.name == "clean accuracy")
+        assert accuracy.compatibility.n == 360
+        assert isinstance(row.evaluation.clean_confidence, Confidence)
