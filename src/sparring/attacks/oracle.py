@@ -26,8 +26,20 @@ class Oracle:
         self._model, self._seed, self._draw = model, seed, 0
         self._examples = examples
         self._rows = torch.arange(len(examples), device=examples.device)
-        self.forwards = torch.zeros_like(examples)
-        self.backwards = torch.zeros_like(examples)
+        self._spent = torch.zeros(2, len(examples), dtype=torch.int64, device=examples.device)
+        self._pending = [0, 0]  # forwards and backwards since rows last left, the same for all that are active
+
+    @property
+    def forwards(self) -> Tensor:
+        """Forward passes spent on each example of the whole batch, (B,)."""
+        self._settle()
+        return self._spent[0]
+
+    @property
+    def backwards(self) -> Tensor:
+        """Backward passes spent on each example of the whole batch, (B,)."""
+        self._settle()
+        return self._spent[1]
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits (B, K) of the active examples: one forward pass each."""
@@ -45,7 +57,7 @@ class Oracle:
             value = loss(logits)
             _check_graph(value)
             (grad,) = torch.autograd.grad(value.sum(), x)
-        self.backwards[self._rows] += 1
+        self._pending[1] += 1
         return value.detach(), grad, logits.detach()
 
     def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
@@ -57,7 +69,7 @@ class Oracle:
             columns = logits.gather(1, classes).sum(0)
             last = classes.shape[1] - 1
             grads = [torch.autograd.grad(c, x, retain_graph=i < last)[0] for i, c in enumerate(columns)]
-        self.backwards[self._rows] += classes.shape[1]
+        self._pending[1] += classes.shape[1]
         return logits.detach(), torch.stack(grads, dim=1)
 
     def uniform(self, *shape: int) -> Tensor:
@@ -68,10 +80,16 @@ class Oracle:
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the active ones only; `rows` is a mask (B,)."""
+        self._settle()
         self._rows = self._rows[rows]
 
+    def _settle(self) -> None:
+        for kind, count in enumerate(self._pending):
+            self._spent[kind, self._rows] += count
+        self._pending = [0, 0]
+
     def _forward(self, x: Tensor) -> Tensor:
-        self.forwards[self._rows] += 1
+        self._pending[0] += 1
         logits = self._model(x)
         assert isinstance(logits, Tensor)
         return logits.float()

@@ -76,7 +76,7 @@ class PGD(Attack):
                 if not len(active):
                     break
             velocity = self._accelerate(velocity, grad)
-            x_adv = threat.project(x_adv + step_size * threat.ascent(x_adv, velocity), active.x)
+            x_adv = threat.project(x_adv.add(threat.ascent(x_adv, velocity), alpha=step_size), active.x)
         return x_adv
 
     def _start(self, oracle: Oracle, x: Tensor, threat: ThreatModel) -> Tensor:

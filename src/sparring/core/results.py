@@ -3,6 +3,7 @@
 import json
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -18,6 +19,7 @@ from sparring.core.files import replacing
 
 SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
+DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
 
 
 @dataclass(frozen=True)
@@ -252,7 +254,7 @@ def load(kind: type[R], path: Path) -> R:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such record") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a readable record ({error})") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
@@ -276,8 +278,8 @@ def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
     if not path.exists():
         return
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             for place, part in _evaluations(record):
                 part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise InputError(f"{path}: not readable as arrays ({error}); delete it to read the record alone") from None

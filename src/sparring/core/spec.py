@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import math
 import operator
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -22,7 +23,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
-CONSTANTS = {"inf": math.inf}
+CONSTANTS: dict[str, object] = {"inf": math.inf, "true": True, "false": False}  # as TOML writes them too
 
 
 class Component:
@@ -125,7 +126,7 @@ def literal(text: str) -> object:
     """Return the number, tuple, truth value or None that `text` writes; any other text stands for itself."""
     try:
         value = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, InputError, ValueError):
+    except (SyntaxError, InputError, ValueError, RecursionError, MemoryError):
         return text
     return text if isinstance(value, Call) else value
 
@@ -135,7 +136,7 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
         return _convert_union(value, get_args(hint), where)
-    if hint is type(None) and value is None:
+    if hint is type(None) and value in (None, Call("none")):
         return None
     if isinstance(hint, type) and issubclass(hint, Component):
         return _convert_component(value, hint, where)
@@ -147,8 +148,8 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
     if origin is Literal:
         if value in get_args(hint):
             return value
-        raise InputError(f"{where}: {value!r} is not one of {', '.join(map(repr, get_args(hint)))}")
-    if hint is float and type(value) is int:
+        raise InputError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, get_args(hint)))}")
+    if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
@@ -216,7 +217,9 @@ def _number(op: ast.AST, *operands: object) -> object:
     if not all(type(operand) in (int, float) for operand in operands):
         raise InputError("only numbers can be added, subtracted, multiplied or divided in a call string")
     try:
-        return OPERATORS[type(op)](*operands)
+        result = OPERATORS[type(op)](*operands)
+        float(result)  # a whole number may be too large for one
+        return result
     except (ZeroDivisionError, OverflowError) as error:
         raise InputError(f"arithmetic in a call string: {error}") from None
 
@@ -242,7 +245,7 @@ def _show(value: object, show: Callable[[object], str]) -> str:
 def show_number(value: float) -> str:
     """Return the shortest text that reads back as `value`: 8/255 for what is a whole number of 8-bit steps."""
     plain = repr(value)
-    levels = round(value * 255) if math.isfinite(value) else 0
+    levels = round(value * 255) if math.isfinite(value * 255) else 0
     return f"{levels}/255" if len(plain) > 8 and levels and levels / 255 == value else plain
 
 

@@ -86,7 +86,7 @@ class Linf(ThreatModel):
         return (x_adv - x).flatten(1).abs().amax(1)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
-        return torch.clamp(x_adv, (x - self.eps).clamp_(min=0), (x + self.eps).clamp_(max=1))
+        return (x_adv - x).clamp_(-self.eps, self.eps).add_(x).clamp_(0, 1)
 
     def steepest(self, grad: Tensor) -> Tensor:
         return grad.sign()

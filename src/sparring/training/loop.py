@@ -99,6 +99,8 @@ class _Loop:
             len(self.y), generator=torch.Generator().manual_seed(derive(self.plan.seed, 2, position.epoch))
         ).to(self.fabric.device)
         saved, spent = begin, position.seconds
+        for learner in self.state.learners.values():
+            learner.network.train()
         while position.step < self.steps:
             rows = order[position.step * self.plan.batch_size :][: self.plan.batch_size]
             self._step(rows)
@@ -118,13 +120,13 @@ class _Loop:
         if self.plan.augment is not None:
             x = self.plan.augment(x, self.generator)
         for learner in self.state.learners.values():
-            learner.network.train()
             learner.set_rate(progress=progress, losses=self.state.losses)
         with self.fabric.autocast():
             metrics = self.trainable.step(self.state, x, y, progress=progress, generator=self.generator)
         for name, value in metrics.items():
-            total = value.detach() * len(y)
-            position.sums[name] = position.sums[name] + total if name in position.sums else total
+            if name not in position.sums:
+                position.sums[name] = torch.zeros_like(value)
+            position.sums[name].add_(value.detach(), alpha=len(y))
         position.seen += len(y)
         position.step += 1
         if position.step % CHECK_EVERY == 0 or position.step == self.steps or math.isnan(position.first_loss):

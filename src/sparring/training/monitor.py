@@ -25,23 +25,24 @@ class Monitor:
             transient=True,
             disable=quiet or not sys.stderr.isatty(),
         )
-        self._title, self._epochs, self._images, self._begin = title, 0, 0, time.monotonic()
+        self._title, self._epochs, self._steps, self._images, self._begin = title, 0, 0, 0, time.monotonic()
         self._task = self._progress.add_task(title, total=None, figures="")
 
     def begin(self, epochs: int, steps: int, epoch: int, step: int) -> None:
         """Set the length of training, and where it goes on from."""
         self._epochs, self._images, self._begin = epochs, 0, time.monotonic()
-        self._progress.update(self._task, total=epochs * steps, completed=epoch * steps + step)
+        self._steps = epoch * steps + step
+        self._progress.update(self._task, total=epochs * steps, completed=self._steps)
 
     def step(self, images: int) -> None:
-        """Count one step over so many images."""
+        """Count one step over so many images; the bar follows at the next `show`."""
         self._images += images
-        self._progress.advance(self._task)
+        self._steps += 1
 
     def show(self, epoch: int, means: dict[str, float]) -> None:
         """Show the running means of an epoch."""
         description = f"{self._title}  epoch {epoch + 1}/{self._epochs}"
-        self._progress.update(self._task, description=description, figures=self._figures(means))
+        self._progress.update(self._task, description=description, figures=self._figures(means), completed=self._steps)
 
     def epoch(self, done: EpochMetrics) -> None:
         """Leave one line for a finished epoch."""
