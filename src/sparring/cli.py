@@ -153,18 +153,21 @@ def report(
 @app.command("list")
 def list_components(
     kind: Annotated[str, typer.Argument(help="attacks, defences, models, datasets, threats, studies, ...")] = "",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Everything, as the docs' page.")] = False,
 ) -> None:
     """Show what there is: attacks, defences, models, datasets, threats, optimisers, schedules, augmentations, studies.
 
     sparring list attacks
     """
-    from sparring.listing import KINDS, rows_of
+    from sparring import listing
 
-    if not kind:
-        out.print("\n".join(f"sparring list {name}" for name in KINDS))
+    if markdown:
+        out.print(listing.markdown(), end="", markup=False, soft_wrap=True)
         return
-    columns, rows = rows_of(kind)
-    _print_table(columns, rows)
+    if not kind:
+        out.print("\n".join(f"sparring list {name}" for name in listing.KINDS))
+        return
+    _print_table(*listing.rows_of(kind))
 
 
 @data_app.command("list")

@@ -29,6 +29,12 @@ KINDS = (*CATALOGUES, "studies")
 FACTS = {"attacks": ("kind", "source"), "defences": ("source",)}  # what a kind's classes say of themselves
 
 
+HEADING = """# Every component
+
+Each is written as a call string: the same in TOML, on the command line, in Python and in a record. Defaults are shown.
+This page is made by `sparring list --markdown > docs/components.md`; a test fails when it is out of date."""
+
+
 def rows_of(kind: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of one kind; raises InputError, with a suggestion, if there is no such kind."""
     if kind == "studies":
@@ -43,3 +49,17 @@ def rows_of(kind: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def summary(component: type[Component]) -> str:
     """Return the first sentence of a component's docstring."""
     return " ".join((inspect.getdoc(component) or "").split("\n\n")[0].split())
+
+
+def markdown() -> str:
+    """Return every component in tables: what `docs/components.md` holds."""
+    parts = [HEADING]
+    for kind in KINDS:
+        columns, rows = rows_of(kind)
+        lines = [" | ".join(columns), " | ".join("---" for _ in columns), *(" | ".join(row) for row in _coded(rows))]
+        parts += [f"## {kind.capitalize()}", "\n".join(f"| {line} |" for line in lines)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _coded(rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [(f"`{row[0]}`", *(cell.replace("|", "\\|") for cell in row[1:])) for row in rows]

@@ -83,21 +83,22 @@ def test_an_attack_gives_the_first_image_that_fools_as_a_slow_loop_does(
         assert torch.allclose(found.x[i], iterates[int(first[i])][i], atol=1e-6)
 
 
-def test_an_example_that_resists_is_given_its_worst_image_not_its_last(linear: Callable) -> None:
-    # steps of 1.5 eps overshoot: every second one lands on the far side of a bump that one pixel climbs
-    class Bump(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            height = 1 - (x.flatten(1).sum(1) - 0.6).abs()
-            return torch.stack([torch.full_like(height, 5.0), height], dim=1)
+class Bump(nn.Module):
+    """Two classes; the second, which never wins, does best where the only pixel is 0.58."""
 
+    def forward(self, x: Tensor) -> Tensor:
+        height = 1 - (x.flatten(1).sum(1) - 0.58).abs()
+        return torch.stack([torch.full_like(height, 5.0), height], dim=1)
+
+
+@pytest.mark.parametrize(("steps", "last"), [(1, 0.6), (2, 0.5), (3, 0.6), (4, 0.5)])
+def test_an_example_that_resists_is_given_its_worst_image_and_training_gets_the_last(steps: int, last: float) -> None:
     x, y = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    for steps in (1, 2, 3, 4):
-        attack = PGD(steps=steps, rel_step_size=0.5, random_start=False)
-        found = run(attack, Bump(), x, y, "linf(0.2)")
-        assert found.x.item() == pytest.approx(0.6)
-        assert not found.success.any()
-        last = craft(attack, Bump(), x, y, THREATS.parse("linf(0.2)"), seed=0)
-        assert last.item() == pytest.approx([0.6, 0.6, 0.6, 0.6][steps - 1], abs=0.11)
+    attack = PGD(steps=steps, rel_step_size=0.5, random_start=False)  # 0.1 a step: to and fro across the bump
+    found = run(attack, Bump(), x, y, "linf(0.2)")
+    assert found.x.item() == pytest.approx(0.6)
+    assert not found.success.any()
+    assert craft(attack, Bump(), x, y, THREATS.parse("linf(0.2)"), seed=0).item() == pytest.approx(last)
 
 
 def test_momentum_zero_is_plain_pgd(net: nn.Module, data: SimpleNamespace) -> None:
@@ -173,14 +174,14 @@ def test_margin_restarts_climb_towards_each_other_class(linear: Callable) -> Non
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "margin", "dlr"])
-@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 2.0), ("l1", 10.0)])
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.7), ("l2", 4.0), ("l1", 30.0)])
 def test_with_room_enough_every_target_is_reached(
     loss: str, norm: str, eps: float, net: nn.Module, data: SimpleNamespace
 ) -> None:
     for shift in (1, 2):
         target = (data.y + shift) % 5
         found = run(PGD(steps=60, loss=loss), net, data.x, data.y, f"{norm}({eps})", target=target)
-        assert found.success.float().mean() > 0.8
+        assert found.success.all()
         assert torch.equal(found.logits.argmax(1) == target, found.success)
 
 
@@ -214,7 +215,7 @@ def test_the_dlr_loss_fools_networks_of_few_classes(
     net = make_net(classes=classes)
     data = make_data(net)
     target = (data.y + 1) % classes if targeted else None
-    found = run('pgd(loss="dlr", steps=60)', net, data.x, data.y, "linf(0.4)", target=target)
+    found = run('pgd(loss="dlr", steps=60)', net, data.x, data.y, "linf(0.7)", target=target)
     assert found.success.all()
     assert bool(found.x.isfinite().all())
 

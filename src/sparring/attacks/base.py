@@ -151,7 +151,7 @@ def predict(model: nn.Module, x: Tensor) -> Tensor:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             logits = model(x)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0][:160]
         raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
     if not isinstance(logits, Tensor):
         raise InputError(f"the model returns {type(logits).__name__}, not a tensor of logits (B, K); wrap it")

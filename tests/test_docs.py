@@ -1,0 +1,71 @@
+"""The docs are complete, their code runs, and their links lead somewhere."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from sparring import listing
+from sparring.cli import app
+from sparring.recipe import Recipe
+from sparring.studies import studies
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [(p.name, code) for p in PAGES for kind, code in FENCE.findall(p.read_text("utf-8")) if kind == language]
+
+
+def test_the_components_page_is_up_to_date() -> None:
+    assert (ROOT / "docs" / "components.md").read_text("utf-8") == listing.markdown()
+
+
+@pytest.mark.parametrize("name", studies())
+def test_every_study_is_described(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "docs" / "studies.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_pictures_exist(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("python"))
+def test_python_in_the_docs_runs(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "recipe.toml").write_text('data = "digits()"\nmodel = "mlp(hidden=(16,))"\nepochs = 1\n')
+    exec(compile(code, page, "exec"), {"__name__": "docs"})
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("toml"))
+def test_recipes_in_the_docs_are_right(page: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(code)
+    assert Recipe.read(path).epochs > 0
+
+
+@pytest.mark.parametrize(("page", "code"), blocks("bash"))
+def test_commands_in_the_docs_exist_with_their_options(page: str, code: str) -> None:
+    for line in code.replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        while words and "=" in words[0]:
+            words.pop(0)
+        if not words or words[0] != "sparring":
+            continue
+        command = get_command(app)
+        for word in words[1:]:
+            below = getattr(command, "commands", {})
+            if word not in below:
+                break
+            command = below[word]
+        known = {option for parameter in command.params for option in parameter.opts}
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word in known, f"{page}: {line}"
