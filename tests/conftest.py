@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-settings.register_profile("sparring", deadline=None, derandomize=True, database=None, max_examples=60)
+settings.register_profile("sparring", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("sparring")
 
 CLASSES = 5

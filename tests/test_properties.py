@@ -15,10 +15,12 @@ from scipy import optimize, stats
 from torch import Tensor, nn
 
 from sparring import evaluate, run
-from sparring.attacks import Attack, Oracle
+from sparring.attacks import ATTACKS, Attack, Oracle
 from sparring.core.randomness import derive, seeded, uniform
 from sparring.core.statistics import clopper_pearson, mean, share
 from sparring.core.threat import THREATS, ThreatModel
+from sparring.evaluation.checks import rising
+from sparring.evaluation.curve import predictions, single_attack_curve, worst_case_curve
 
 NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": math.inf, "l2": 2, "l1": 1}
@@ -436,6 +438,45 @@ def test_the_worst_case_curve_falls_from_clean_and_never_rises(
     at = {point.eps: point.accuracy.value for point in curve.points}
     assert at[within.eps] <= verdict.robust.value
     assert accuracy[-1] < accuracy[0]
+
+
+class Hollow(nn.Module):
+    """Says class 1 only where the grey is near 0.6, though the gradient says that brighter is always better."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rows += len(x)
+        grey = x.flatten(1).mean(1)
+        return torch.stack([torch.full_like(grey, 5.0), grey + 10.0 * ((grey - 0.6).abs() < 0.05)], dim=1)
+
+
+def test_what_a_small_eps_broke_stays_broken_where_a_larger_step_would_miss() -> None:
+    net, x, y = Hollow(), torch.full((50, 1, 1, 1), 0.5), torch.zeros(50).long()
+    attack, threat, eps = ATTACKS.parse("fgsm()"), THREATS.parse("linf(0.3)"), (0.3, 0.02, 0.1)
+    clean = predictions(net, x)
+    net.rows = 0
+    worst_case = worst_case_curve(attack, net, x, y, threat, eps, clean=clean, worst=clean, ids=torch.arange(50))
+    assert [(p.eps, p.accuracy.value) for p in worst_case.points] == [(0.0, 1.0), (0.02, 1.0), (0.1, 0.0), (0.3, 0.0)]
+    assert net.rows == 2 * 50 * 3  # at two eps: clean, the attack, the judge; at the third nothing was left to break
+    alone = single_attack_curve(attack, net, x, y, threat, eps)
+    assert [(p.eps, p.accuracy.value) for p in alone.points] == [(0.02, 1.0), (0.1, 0.0), (0.3, 1.0)]
+    assert rising(worst_case) is None
+    flag = rising(alone)
+    assert flag is not None
+    assert flag.severity == "warn"
+
+
+def test_what_was_broken_at_the_threats_eps_is_broken_on_the_curve_from_there_on() -> None:
+    net, x, y = Hollow(), torch.full((5, 1, 1, 1), 0.5), torch.zeros(5).long()
+    threat = THREATS.parse("linf(0.1)")
+    clean, worst = predictions(net, x), predictions(net, x + 0.1)
+    curve = worst_case_curve(
+        ATTACKS.parse("fgsm()"), net, x, y, threat, (0.05, 0.1, 0.3), clean=clean, worst=worst, ids=torch.arange(5)
+    )
+    assert [p.accuracy.value for p in curve.points] == [1.0, 1.0, 0.0, 0.0]
 
 
 @dataclass(frozen=True, kw_only=True)

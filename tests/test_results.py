@@ -373,9 +373,11 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
         assert not path.exists()
         assert part.suffix == ".txt"
         assert part.parent == path.parent
-    with replacing(path) as part:
-        part.write_text("two")
-        assert path.read_text() == "one"
+    with path.open() as reader:
+        with replacing(path) as part:
+            part.write_text("two")
+            assert path.read_text() == "one"
+        assert reader.read() == "one"  # the old file was not written to: whoever had it open still has all of it
     assert path.read_text() == "two"
     assert [p.name for p in path.parent.iterdir()] == ["b.txt"]
 

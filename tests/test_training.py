@@ -15,6 +15,8 @@ from torch import nn
 
 import sparring
 from sparring.core.errors import InputError, TrainingError
+from sparring.core.trainable import State
+from sparring.defences import Standard
 from sparring.models import MLP
 from sparring.recipe import Recipe, fit, open_run, run_of
 from sparring.training import loop
@@ -135,8 +137,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Pat
 def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sparring.defences import Standard
-
     plain = Standard.loss
 
     def breaks(self: Standard, net: object, x: object, y: object, *, progress: float, generator: object) -> object:
@@ -152,6 +152,22 @@ def test_divergence_stops_with_advice_and_keeps_the_last_good_checkpoint(
     assert saved["position"]["epoch"] == 2
     tensors = saved["state"]["learners"]["classifier"]["network"].values()
     assert all(bool(t.isfinite().all()) for t in tensors)
+
+
+def test_weights_that_the_last_step_broke_are_not_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = Standard.step
+
+    def breaks(self: Standard, state: State, x: object, y: object, **given: object) -> object:
+        metrics = plain(self, state, x, y, **given)
+        if given["progress"] > 0.6:
+            next(state.learners["classifier"].network.parameters()).data.fill_(float("inf"))
+        return metrics
+
+    broken = recipe(defence="standard()", limit=100, epochs=4)  # one step an epoch
+    monkeypatch.setattr(Standard, "step", breaks)
+    with pytest.raises(TrainingError, match="parameters that are not finite"):
+        fit(broken, runs=tmp_path, quiet=True)
+    assert run_of(broken, tmp_path).read_checkpoint()["position"]["epoch"] == 3
 
 
 def test_a_loss_that_explodes_is_divergence(tmp_path: Path) -> None:

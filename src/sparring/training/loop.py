@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
@@ -84,6 +84,7 @@ class _Loop:
         self.x, self.y = split.x.to(fabric.device), split.y.to(fabric.device)
         self.generator = torch.Generator(fabric.device).manual_seed(derive(plan.seed, 1))
         self.position = Position()
+        self.loss = torch.tensor(math.nan)
         self.history: list[EpochMetrics] = []
         self.steps = max(1, math.ceil(len(split) / plan.batch_size) - (len(split) % plan.batch_size == 1))
 
@@ -129,26 +130,30 @@ class _Loop:
             position.sums[name].add_(value.detach(), alpha=len(y))
         position.seen += len(y)
         position.step += 1
+        self.loss = metrics["loss"]
         if position.step % CHECK_EVERY == 0 or position.step == self.steps or math.isnan(position.first_loss):
-            self._check(float(metrics["loss"]))
+            self._check()
         self.monitor.step(len(y))
 
-    def _check(self, loss: float) -> None:
-        """Stop before a checkpoint could hold a broken network."""
-        position = self.position
+    def _check(self) -> None:
+        """Stop when the loss or another metric is not finite, or the loss is far above its beginning."""
+        position, loss = self.position, float(self.loss)
         if math.isnan(position.first_loss):
             position.first_loss = max(abs(loss), 1.0) if math.isfinite(loss) else 1.0
         means = self._means()
         broken = [name for name, value in means.items() if not math.isfinite(value)]
-        diverged = not math.isfinite(loss) or loss > DIVERGED * position.first_loss
-        if broken or diverged:
-            what = f"{broken[0]} is not finite" if broken else f"the loss went to {loss:.3g}"
-            kept = f"the last good state is kept in {self.run.path}" if self.run.begun else "nothing was saved yet"
-            raise TrainingError(
-                f"training diverged in epoch {position.epoch + 1}: {what}; {kept}. "
-                'Try a smaller learning rate, a warm-up (schedule = "one_cycle()") or a smaller eps'
-            )
+        if broken:
+            self._give_up(f"{broken[0]} is not finite")
+        if not loss <= DIVERGED * position.first_loss:
+            self._give_up(f"the loss went from {position.first_loss:.3g} to {loss:.3g}")
         self.monitor.show(position.epoch, means)
+
+    def _give_up(self, what: str) -> NoReturn:
+        kept = f"the last good state is kept in {self.run.path}" if self.run.begun else "nothing was saved yet"
+        raise TrainingError(
+            f"training diverged in epoch {self.position.epoch + 1}: {what}; {kept}. "
+            'Try a smaller learning rate, a warm-up (schedule = "one_cycle()") or a smaller eps'
+        )
 
     def _means(self) -> dict[str, float]:
         return {name: float(total) / self.position.seen for name, total in self.position.sums.items()}
@@ -164,7 +169,11 @@ class _Loop:
         self.monitor.epoch(self.history[-1])
 
     def _checkpoint(self) -> None:
+        """Save, unless the last step broke a network: that shows in the loss only one step later."""
         position = self.position
+        for name, learner in self.state.learners.items():
+            if not all(bool(parameter.isfinite().all()) for parameter in learner.network.parameters()):
+                self._give_up(f"the {name} has parameters that are not finite")
         self.run.write_checkpoint(
             {
                 "state": self.state.state_dict(),

@@ -49,7 +49,8 @@ class Monitor:
         width = len(str(self._epochs))
         self._console.print(
             f"{self._title}  epoch {done.epoch + 1:{width}}/{self._epochs}  "
-            f"{self._figures(done.metrics)}  {done.seconds:.1f} s"
+            f"{self._figures(done.metrics)}  {done.seconds:.1f} s",
+            soft_wrap=True,
         )
 
     def _figures(self, means: dict[str, float]) -> str:
