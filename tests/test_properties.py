@@ -220,11 +220,23 @@ def test_the_ascent_step_spends_nothing_on_pixels_that_cannot_move(norm: str, pa
     x, grad = pair
     threat = THREATS.parse(f"{norm}(1)")
     free = ~(((x == 0) & (grad < 0)) | ((x == 1) & (grad > 0)))
-    step = threat.ascent(x, grad)
-    assert lengths(step, norm).max() <= 1 + 1e-6
+    step = threat.ascent(x, grad, 1.0)
+    assert lengths(step, norm).max() <= 1 + 1e-5
     gain = (step * grad * free).double().flatten(1).sum(1)
-    dual = torch.linalg.vector_norm((grad * free).double().flatten(1), ord=DUAL[norm], dim=1)
-    assert torch.allclose(gain, dual, rtol=1e-4, atol=1e-30)
+    most = torch.linalg.vector_norm((grad * free).double().flatten(1), ord=DUAL[norm], dim=1)
+    if norm == "l1":  # in a box a pixel takes no more than its room, so the strongest are filled in turn
+        most = torch.stack([filled(*pair) for pair in zip(x.double(), grad.double(), strict=True)])
+        assert bool(((x + step >= -1e-6) & (x + step <= 1 + 1e-6)).all())
+    assert torch.allclose(gain, most, rtol=1e-4, atol=1e-6 if norm == "l1" else 1e-30)
+
+
+def filled(x: Tensor, grad: Tensor) -> Tensor:
+    """Spend a budget of 1 on one image's pixels in the order of their gradients, one by one."""
+    left, gain = 1.0, 0.0
+    for g, at in sorted(zip(grad.flatten().tolist(), x.flatten().tolist(), strict=True), key=lambda p: -abs(p[0])):
+        spent = min(left, 1 - at if g > 0 else at)
+        left, gain = left - spent, gain + spent * abs(g)
+    return torch.tensor(gain, dtype=torch.float64)
 
 
 # ------------------------------------------------------------------------------------------------------ random starts
@@ -325,7 +337,7 @@ def test_noise_is_uniform_and_uncorrelated_along_every_axis(axis: str) -> None:
 
 
 def test_derived_seeds_differ_between_the_parts_of_a_run_and_between_runs() -> None:
-    paths = [(1,), (2,), *((a, b) for a in range(3) for b in range(20)), (1, 2, 3), (3, 2, 1)]
+    paths = [(stream, index) for stream in range(4) for index in range(20)]
     runs = [[derive(seed, *path) for path in paths] for seed in range(5)]
     for seeds in runs:
         assert len(set(seeds)) == len(paths)

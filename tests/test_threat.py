@@ -57,7 +57,9 @@ def test_the_l1_step_spends_itself_on_the_strongest_pixel_that_can_still_move() 
     x = torch.tensor([1.0, 0.5, 0.5]).view(1, 1, 1, 3)
     grad = torch.tensor([3.0, -2.0, 1.0]).view(1, 1, 1, 3)
     assert L1(1).steepest(grad).flatten().tolist() == [1.0, 0.0, 0.0]
-    assert L1(1).ascent(x, grad).flatten().tolist() == [0.0, -1.0, 0.0]
+    assert L1(1).ascent(x, grad, 0.3).flatten().tolist() == pytest.approx([0.0, -0.3, 0.0])
+    assert L1(1).ascent(x, grad, 0.7).flatten().tolist() == pytest.approx([0.0, -0.5, 0.2])
+    assert L1(1).ascent(x, grad, 9.0).flatten().tolist() == pytest.approx([0.0, -0.5, 0.5])
 
 
 def test_linf_projection_cuts_each_pixel_on_its_own() -> None:
@@ -85,6 +87,6 @@ def test_projection_writes_to_nothing_it_was_given(threat: ThreatModel) -> None:
     copies = x.clone(), z.clone()
     threat.project(z, x)
     threat.steepest(z)
-    threat.ascent(x, z)
+    threat.ascent(x, z, 1.0)
     assert torch.equal(x, copies[0])
     assert torch.equal(z, copies[1])

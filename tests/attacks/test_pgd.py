@@ -125,7 +125,7 @@ def test_without_stopping_it_takes_exactly_its_steps_and_returns_the_last_image(
     for _ in range(7):
         at = image.clone().requires_grad_()
         (grad,) = torch.autograd.grad(F.cross_entropy(net(at), data.y, reduction="sum"), at)
-        image = threat.project(image + 0.1 * threat.eps * threat.ascent(image, grad), data.x)
+        image = threat.project(image + threat.ascent(image, grad, 0.1 * threat.eps), data.x)
     assert torch.allclose(found, image, atol=1e-5)
 
 

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.losses import check_labels, succeeded
+from sparring.attacks.given import check_examples, check_labels, check_model
+from sparring.attacks.losses import succeeded
 from sparring.attacks.oracle import Oracle, Statistics, frozen
 from sparring.core.errors import InputError
 from sparring.core.progress import Bar
@@ -81,15 +82,20 @@ def run(
     """
     chosen: Attack = convert(attack, Attack, "attack")
     within = THREATS.parse(threat)
-    _check_input(x, y, target, batch_size)
+    check_model(model)
+    check_examples(x, y, target, ids, batch_size)
+    x, device = x.detach(), device_of(model, x)
     ids = torch.arange(len(x)) if ids is None else ids
-    device = device_of(model, x)
-    parts = []
+    parts: list[Adversarial] = []
     with frozen(model), seeded(seed), Bar(chosen.name, len(x)) as bar:
         for rows in torch.split(torch.arange(len(x)), batch_size):
             images, labels, places = (t[rows].to(device) for t in (x, y, ids))
+            clean = predict(model, images)
+            if not parts:
+                check_labels(y, clean.shape[1], "y")
+                check_labels(target, clean.shape[1], "target")
             aim = None if target is None else target[rows].to(device)
-            parts.append(_run_batch(chosen, model, images, labels, within, target=aim, ids=places, seed=seed))
+            parts.append(_run_batch(chosen, model, images, labels, clean, within, target=aim, ids=places, seed=seed))
             bar.advance(len(rows))
     whole = {f.name: torch.cat([getattr(part, f.name) for part in parts]).to(x.device) for f in fields(Adversarial)}
     return Adversarial(**whole)
@@ -100,16 +106,13 @@ def _run_batch(
     model: nn.Module,
     x: Tensor,
     y: Tensor,
+    clean: Tensor,
     threat: ThreatModel,
     *,
     target: Tensor | None,
     ids: Tensor,
     seed: int,
 ) -> Adversarial:
-    clean = predict(model, x)
-    check_labels(y, clean.shape[1], "y")
-    if target is not None:
-        check_labels(target, clean.shape[1], "target")
     skipped = succeeded(clean, y, target)
     rows = (~skipped).nonzero().squeeze(1)
     x_adv, logits = x.clone(), clean
@@ -118,7 +121,7 @@ def _run_batch(
         oracle = Oracle(model, ids[rows], seed=seed)
         aim = None if target is None else target[rows]
         moved = attack.perturb(oracle, x[rows], y[rows], threat, target=aim).detach()
-        moved = threat.project(torch.where(moved.isnan(), x[rows], moved), x[rows])
+        moved = threat.project(torch.where(moved.isfinite(), moved, x[rows]), x[rows])
         x_adv[rows], forwards[rows], backwards[rows] = moved, oracle.forwards, oracle.backwards
         logits = clean.index_copy(0, rows, predict(model, moved))
     success = succeeded(logits, y, target)
@@ -165,18 +168,3 @@ def device_of(model: nn.Module, x: Tensor) -> torch.device:
     for tensor in (*model.parameters(), *model.buffers()):
         return tensor.device
     return x.device
-
-
-def _check_input(x: Tensor, y: Tensor, target: Tensor | None, batch_size: int) -> None:
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    if x.ndim != 4 or not x.is_floating_point() or len(x) == 0:
-        raise InputError(f"x: expected float images (N, C, H, W), N at least 1, not {x.dtype} {tuple(x.shape)}")
-    for name, labels in (("y", y), ("target", target)):
-        if labels is not None and (labels.shape != (len(x),) or labels.dtype != torch.int64):
-            raise InputError(f"{name}: expected int64 labels ({len(x)},), not {labels.dtype} {tuple(labels.shape)}")
-    bad = ~((x >= 0) & (x <= 1)).flatten(1).all(1)
-    if bool(bad.any()):
-        row = int(bad.nonzero()[0])
-        seen = "NaN" if bool(x[row].isnan().any()) else f"{x[row].min():.4g} to {x[row].max():.4g}"
-        raise InputError(f"x[{row}] has pixels outside [0, 1] ({seen}); scale images to [0, 1], normalise in the model")

@@ -29,4 +29,4 @@ class FGSM(Attack):
         stop: bool = True,
     ) -> Tensor:
         _, grad, _ = oracle.value_and_gradient(x, lambda logits: cross_entropy(logits, y, target))
-        return threat.project(x + threat.reach(x) * threat.steepest(grad), x)
+        return threat.project(x + threat.ascent(x, grad, threat.reach(x)), x)

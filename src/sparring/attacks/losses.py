@@ -10,8 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparring.core.errors import InputError
-
 Loss = Literal["cross_entropy", "margin", "dlr"]
 
 
@@ -60,11 +58,3 @@ def succeeded(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor
     broken = torch.isnan(logits).any(1)
     predicted = logits.argmax(1)
     return (predicted != y) | broken if target is None else (predicted == target) & ~broken
-
-
-def check_labels(labels: Tensor, classes: int, what: str) -> None:
-    """Raise InputError if a label is not one of the model's classes."""
-    wrong = (labels < 0) | (labels >= classes)
-    if bool(wrong.any()):
-        row = int(wrong.nonzero()[0])
-        raise InputError(f"{what}[{row}] is {int(labels[row])}, but the model has classes 0 to {classes - 1}")

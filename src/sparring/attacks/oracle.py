@@ -1,13 +1,13 @@
 """The oracle: all that an attack may ask of a model, counted for each example, and the freeze that leaves no trace."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from math import prod
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _NormBase
 
 from sparring.core.errors import InputError
 from sparring.core.randomness import uniform
@@ -55,8 +55,7 @@ class Oracle:
         with torch.enable_grad():
             logits = self._forward(x)
             value = loss(logits)
-            _check_graph(value)
-            (grad,) = torch.autograd.grad(value.sum(), x)
+            grad = _gradient(value.sum(), x)
         self._pending[1] += 1
         return value.detach(), grad, logits.detach()
 
@@ -65,10 +64,9 @@ class Oracle:
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self._forward(x)
-            _check_graph(logits)
             columns = logits.gather(1, classes).sum(0)
             last = classes.shape[1] - 1
-            grads = [torch.autograd.grad(c, x, retain_graph=i < last)[0] for i, c in enumerate(columns)]
+            grads = [_gradient(column, x, keep_graph=place < last) for place, column in enumerate(columns)]
         self._pending[1] += classes.shape[1]
         return logits.detach(), torch.stack(grads, dim=1)
 
@@ -95,27 +93,33 @@ class Oracle:
         return logits.float()
 
 
-def _check_graph(value: Tensor) -> None:
-    if not value.requires_grad:
+def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
+    found = None
+    if value.requires_grad:
+        (found,) = torch.autograd.grad(value, x, retain_graph=keep_graph, allow_unused=True)
+    if found is None:
         raise InputError(
             "the model gives no gradient with respect to its input (a detach(), a no_grad() or NumPy inside?); "
             "a gradient attack says nothing about it"
         )
+    return found
 
 
 @contextmanager
 def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
-    """Hold a model still: parameters without gradient, modules in one mode, batch norm's running statistics unmoved.
+    """Hold a model still: parameters without gradient, modules in eval mode, running statistics unmoved.
+
+    With `statistics="train"`, normalisation layers use the batch's mean and variance meanwhile; dropout stays off.
 
     Every parameter's `requires_grad`, every module's mode and every counter is as it was afterwards.
     """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
-        model.train(statistics == "train")
+        model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with _unmoved(model):
+        with _batch_statistics(model) if statistics == "train" else nullcontext():
             yield
     finally:
         for module, training in modes:
@@ -125,16 +129,15 @@ def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
 
 
 @contextmanager
-def _unmoved(model: nn.Module) -> Iterator[None]:
-    """With a momentum of 0, batch norm in train mode leaves its running statistics where they are."""
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    before = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
-    for m in norms:
-        m.momentum = 0.0
+def _batch_statistics(model: nn.Module) -> Iterator[None]:
+    """Let normalisation layers, and nothing else, work as in training; put their running statistics back after."""
+    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
+    buffers = [buffer for norm in norms for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
+    for norm in norms:
+        norm.train()
     try:
         yield
     finally:
-        for m, (momentum, count) in zip(norms, before, strict=True):
-            m.momentum = momentum
-            if m.num_batches_tracked is not None and count is not None:
-                m.num_batches_tracked.copy_(count)
+        for buffer, value in zip(buffers, before, strict=True):
+            buffer.copy_(value)

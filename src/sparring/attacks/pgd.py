@@ -35,6 +35,10 @@ class PGD(Attack):
     def __post_init__(self) -> None:
         if self.steps < 1 or self.restarts < 1:
             raise InputError(f"pgd: steps and restarts must be at least 1, not {self.steps} and {self.restarts}")
+        if not 0 < self.rel_step_size < math.inf:
+            raise InputError(f"pgd: rel_step_size is a share of eps above 0, not {self.rel_step_size}")
+        if not 0 <= self.momentum < math.inf:
+            raise InputError(f"pgd: momentum must be at least 0, not {self.momentum}")
 
     def perturb(
         self,
@@ -76,7 +80,7 @@ class PGD(Attack):
                 if not len(active):
                     break
             velocity = self._accelerate(velocity, grad)
-            x_adv = threat.project(x_adv.add(threat.ascent(x_adv, velocity), alpha=step_size), active.x)
+            x_adv = threat.project(x_adv + threat.ascent(x_adv, velocity, step_size), active.x)
         return x_adv
 
     def _start(self, oracle: Oracle, x: Tensor, threat: ThreatModel) -> Tensor:

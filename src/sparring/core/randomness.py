@@ -42,10 +42,10 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def derive(seed: int, *path: int) -> int:
-    """Return a seed for one part of a run (an epoch, say), unrelated to those of its other parts."""
-    parts = torch.tensor([seed, *path])
-    return int(uniform(seed, parts.cumsum(0)[-1:] + (1 << 32) * len(path), 0, 1).view(torch.int32).item())
+def derive(seed: int, stream: int, index: int = 0) -> int:
+    """Return a seed for one part of a run: a stream of its own, and within it an index (an epoch, say)."""
+    counter = torch.tensor([(stream << 32) + stream + index + seed])
+    return int(uniform(seed, counter, 0, 1).view(torch.int32).item())
 
 
 def _mix(z: Tensor) -> Tensor:

@@ -230,9 +230,19 @@ class StudyResult:
 
 R = TypeVar("R", Evaluation, StudyResult)
 
+
+def _exactly(value: object, kind: type[Any]) -> object:
+    """Take a value of that very type: a record in which a number has become a text is no such record."""
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}, not {value!r}")
+    return value
+
+
 _converter = make_converter()
 _converter.register_unstructure_hook(float, lambda v: v if math.isfinite(v) else None if math.isnan(v) else str(v))
 _converter.register_structure_hook(float, lambda v, _: math.nan if v is None else float(v))
+for _plain in (str, int, bool):
+    _converter.register_structure_hook(_plain, _exactly)
 _aside = override(omit=True)
 _converter.register_unstructure_hook(Evaluation, make_dict_unstructure_fn(Evaluation, _converter, arrays=_aside))
 _converter.register_structure_hook(Evaluation, make_dict_structure_fn(Evaluation, _converter, arrays=_aside))
@@ -240,6 +250,8 @@ _converter.register_structure_hook(Evaluation, make_dict_structure_fn(Evaluation
 
 def save(record: Evaluation | StudyResult, path: Path) -> None:
     """Write `record` as JSON to `path` and all its arrays beside it as npz, each by rename."""
+    if path.suffix == ".npz":
+        raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
     arrays = {f"{place}{key}": value for place, part in _evaluations(record) for key, value in part.arrays.items()}
     with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first key for a flag

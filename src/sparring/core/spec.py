@@ -11,7 +11,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sparring.core.errors import InputError
 
@@ -160,10 +160,13 @@ def _convert_component(value: object, base: type[Component], where: str) -> Comp
     catalogue = next((c for b, c in _catalogues.items() if issubclass(base, b)), None)
     if catalogue is None:
         raise TypeError(f"{base.__name__} has no catalogue")  # a fault of the code, not of the input
+    found = value
     if isinstance(value, Call):
-        return cast(Component, catalogue.build(value))
-    if isinstance(value, str | base):
-        return cast(Component, catalogue.parse(value))
+        found = catalogue.build(value)
+    elif isinstance(value, str):
+        found = catalogue.parse(value)
+    if isinstance(found, base):
+        return found
     raise InputError(f"{where}: expected {catalogue.kind} such as {catalogue.example()}, not {_shown(value)}")
 
 

@@ -14,6 +14,7 @@ from sparring.core.errors import InputError
 from sparring.core.spec import Catalogue, Component, show_number
 
 TINY = torch.finfo(torch.float32).tiny
+FAR = 1e6  # beyond this a pixel's distance says no more, and its square might overflow
 
 
 @dataclass(frozen=True)
@@ -53,20 +54,20 @@ class ThreatModel(Component, ABC):
         """Return how far any image like those of `x` can be moved: eps, or the whole pixel range if that is less."""
         return min(self.eps, self._diameter(x[0].numel()))
 
-    def ascent(self, x_adv: Tensor, grad: Tensor) -> Tensor:
-        """Return the steepest step of norm 1 that spends nothing on pixels which would leave [0, 1]."""
+    def ascent(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+        """Return the steepest step of norm `size` that spends nothing on pixels which would leave [0, 1]."""
         stuck = ((x_adv <= 0) & (grad < 0)) | ((x_adv >= 1) & (grad > 0))
-        return self.steepest(grad.masked_fill(stuck, 0))
+        return self.steepest(grad.masked_fill(stuck, 0)).mul_(size)
 
     def project(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """Return the nearest image, in L2, that is in [0, 1] and within eps of `x`."""
         if math.isinf(self.eps):
             return x_adv.clamp(0, 1)
-        delta = (x_adv - x).flatten(1)
+        delta = (x_adv - x).flatten(1).clamp(-FAR, FAR)
         flat = x.flatten(1)
         room = torch.where(delta > 0, 1 - flat, flat)
         size = self._into_ball(delta.abs(), room)
-        return (flat + torch.copysign(size, delta)).clamp(0, 1).view_as(x)
+        return (flat + torch.copysign(size, delta)).clamp(0, 1).to(x.dtype).view_as(x)
 
     def random_start(self, x: Tensor, uniform: Tensor) -> Tensor:
         """Return points spread over the ball around `x`, cut to [0, 1]; `uniform`: noise in [0, 1), (B, d + 1)."""
@@ -91,8 +92,8 @@ class Linf(ThreatModel):
     def steepest(self, grad: Tensor) -> Tensor:
         return grad.sign()
 
-    def ascent(self, x_adv: Tensor, grad: Tensor) -> Tensor:
-        return grad.sign()
+    def ascent(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+        return grad.sign().mul_(size)
 
     def _diameter(self, pixels: int) -> float:
         return 1.0
@@ -157,6 +158,18 @@ class L1(ThreatModel):
         place = flat.abs().argmax(1, keepdim=True)
         return torch.zeros_like(flat).scatter_(1, place, flat.gather(1, place).sign()).view_as(grad)
 
+    def ascent(self, x_adv: Tensor, grad: Tensor, size: float) -> Tensor:
+        """Fill the pixels of the largest gradients to the border of [0, 1], one after another, until `size` is spent.
+
+        In a box this is the steepest step: a single pixel, as `steepest` has it, could take no more than its room.
+        """
+        flat, at = grad.flatten(1), x_adv.flatten(1)
+        room = torch.where(flat > 0, 1 - at, at).masked_fill(flat == 0, 0)
+        order = flat.abs().argsort(1, descending=True)
+        ordered = room.gather(1, order)
+        spent = torch.minimum(ordered, (size - (ordered.cumsum(1) - ordered)).clamp(min=0))
+        return (torch.zeros_like(flat).scatter_(1, order, spent) * flat.sign()).view_as(grad)
+
     def _diameter(self, pixels: int) -> float:
         return float(pixels)
 
@@ -165,6 +178,7 @@ class L1(ThreatModel):
 
         The sum's slope changes at tau = delta (a pixel starts to count) and tau = delta - room (it leaves the border).
         """
+        delta, room = delta.double(), room.double()  # differences of large sums decide
         whole = torch.minimum(delta, room)
         over = whole.sum(1, keepdim=True) > self.eps
         leaves = delta - whole
@@ -175,7 +189,8 @@ class L1(ThreatModel):
         at = (total < self.eps).sum(1, keepdim=True).clamp(max=total.shape[1] - 1)
         excess = total.gather(1, at) - self.eps
         exact = tau.gather(1, at + 1) + excess / slope.gather(1, at).clamp(min=1)
-        return torch.where(over, torch.minimum((delta - exact).clamp(min=0), room), whole)
+        size = torch.where(over, torch.minimum((delta - exact).clamp(min=0), room), whole)
+        return size * (self.eps / size.sum(1, keepdim=True).clamp(min=TINY)).clamp(max=1)
 
     def _spread(self, uniform: Tensor) -> Tensor:
         centred = uniform[:, :-1] * 2 - 1

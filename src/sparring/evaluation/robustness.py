@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Adversarial, Attack, run
 from sparring.attacks.base import BATCH_SIZE, device_of
-from sparring.attacks.losses import check_labels, margin
+from sparring.attacks.given import check_labels, check_model
+from sparring.attacks.losses import margin, succeeded
 from sparring.core.results import Arrays, Attacked, Curve, Evaluation
 from sparring.core.statistics import share
 from sparring.core.threat import THREATS, ThreatModel
@@ -29,7 +30,7 @@ def evaluate(
     model: nn.Module,
     data: Data,
     threat: ThreatModel | str,
-    attacks: Sequence[Attack | str] = DEFAULT_ATTACKS,
+    attacks: Attack | str | Sequence[Attack | str] = DEFAULT_ATTACKS,
     *,
     split: str = "test",
     examples: int | None = None,
@@ -46,7 +47,8 @@ def evaluate(
     Raises InputError for anything that cannot be evaluated.
     """
     watch, threat = Stopwatch(), THREATS.parse(threat)
-    armoury = [ATTACKS.parse(attack) for attack in attacks]
+    armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
+    check_model(model)
     given = examples_of(data, split)
     if examples is not None:
         given = given.sample(examples, seed)
@@ -65,7 +67,7 @@ def evaluate(
         robust=worst.accuracy,
         robust_confidence=worst,
         attacked=bout.attacked,
-        curves=_curves(model, bout, given, threat, _grid(threat) if curve is None else curve, seed),
+        curves=_curves(model, bout, given, threat, _grid(threat, bout.x) if curve is None else curve, seed),
         flags=checks(clean.accuracy, bout.attacked),
         provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
         arrays=bout.flags(given.ids) | bout.gallery(given.ids),
@@ -100,21 +102,22 @@ class Bout:
             outcomes[repr(attack)] = outcome
             attacked[repr(attack)] = _attacked(attack, threat, outcome, y, watch.seconds)
             found = margin(outcome.logits, y).nan_to_num(math.inf)
-            worse = found > worst_margin
+            fooled, broken = outcome.success, succeeded(worst, y)
+            worse = (fooled & ~broken) | ((fooled == broken) & (found > worst_margin))
             worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
         return Bout(x, y, clean, outcomes, attacked, worst, worst_x)
 
     def flags(self, ids: Tensor) -> Arrays:
         """Return per-example truth: right on the clean image, and right under each attack."""
         under = {f"correct/{name}": (~outcome.success).numpy() for name, outcome in self.outcomes.items()}
-        return {"ids": ids.numpy(), "correct/clean": (self.clean.argmax(1) == self.y).numpy(), **under}
+        return {"ids": ids.numpy(), "correct/clean": (~succeeded(self.clean, self.y)).numpy(), **under}
 
     def _labels(self) -> list[int]:
         return sorted(set(self.y.tolist()))
 
     def gallery(self, ids: Tensor) -> Arrays:
         """Return examples with their worst images and the predictions on both: the first right one of each class."""
-        right = self.clean.argmax(1) == self.y
+        right = ~succeeded(self.clean, self.y)
         first = [int(row[0]) for k in self._labels() if len(row := ((self.y == k) & right).nonzero())]
         rows = torch.tensor(first[:GALLERY] or [0])
         parts = {
@@ -146,8 +149,12 @@ def _attacked(attack: Attack, threat: ThreatModel, outcome: Adversarial, y: Tens
     )
 
 
-def _grid(threat: ThreatModel) -> tuple[float, ...]:
-    return tuple(threat.eps * part for part in CURVE_GRID) if 0 < threat.eps < math.inf else ()
+def _grid(threat: ThreatModel, x: Tensor) -> tuple[float, ...]:
+    """Return the eps of the default curve, none beyond the whole pixel range."""
+    if not 0 < threat.eps < math.inf:
+        return ()
+    most = replace(threat, eps=math.inf).reach(x)
+    return tuple(sorted({min(threat.eps * part, most) for part in CURVE_GRID}))
 
 
 def _curves(

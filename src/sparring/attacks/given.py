@@ -1,0 +1,56 @@
+"""What is handed to an attack, refused in one clear line if it is not as said."""
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+
+PRECISIONS = (torch.float32, torch.float64)  # eps is finer than what 16 bits can tell apart
+
+
+def check_model(model: object) -> None:
+    """Raise InputError if the model is no module, or if torch is told not to follow gradients."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module, not {type(model).__name__}; put a function into a module")
+    if torch.is_inference_mode_enabled():
+        raise InputError("torch.inference_mode() is on, so no gradient can be taken; call this outside of it")
+
+
+def check_examples(x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, batch_size: int) -> None:
+    """Raise InputError unless `x` is (N, C, H, W) in [0, 1], and labels and ids are int64 (N,)."""
+    if batch_size < 1:
+        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    _check_tensor(x, "x")
+    if x.ndim != 4 or x.dtype not in PRECISIONS or x.numel() == 0:
+        raise InputError(f"x: expected float32 images (N, C, H, W), N at least 1, not {x.dtype} {tuple(x.shape)}")
+    for name, numbers in (("y", y), ("target", target), ("ids", ids)):
+        if name != "y" and numbers is None:
+            continue
+        _check_tensor(numbers, name)
+        assert numbers is not None
+        if numbers.shape != (len(x),) or numbers.dtype != torch.int64:
+            raise InputError(f"{name}: expected int64 ({len(x)},), not {numbers.dtype} {tuple(numbers.shape)}")
+    _check_pixels(x)
+
+
+def check_labels(labels: Tensor | None, classes: int, what: str) -> None:
+    """Raise InputError if a label is not one of the model's classes."""
+    if labels is None:
+        return
+    wrong = (labels < 0) | (labels >= classes)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise InputError(f"{what}[{row}] is {int(labels[row])}, but the model has classes 0 to {classes - 1}")
+
+
+def _check_tensor(value: object, name: str) -> None:
+    if not isinstance(value, Tensor):
+        raise InputError(f"{name}: expected a tensor, not {type(value).__name__}")
+
+
+def _check_pixels(x: Tensor) -> None:
+    bad = ~((x >= 0) & (x <= 1)).flatten(1).all(1)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        seen = "NaN" if bool(x[row].isnan().any()) else f"{x[row].min():.4g} to {x[row].max():.4g}"
+        raise InputError(f"x[{row}] has pixels outside [0, 1] ({seen}); scale images to [0, 1], normalise in the model")
