@@ -1,6 +1,7 @@
 """The docs are complete, their code runs, and their links lead somewhere."""
 
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -69,3 +70,10 @@ def test_commands_in_the_docs_exist_with_their_options(page: str, code: str) -> 
         for word in words[1:]:
             if word.startswith("--"):
                 assert word in known, f"{page}: {line}"
+
+
+def test_the_tables_in_the_docs_are_the_committed_results() -> None:
+    found = runpy.run_path(str(ROOT / "benchmarks" / "tables.py"))["tables"]()
+    for place, table in found.items():
+        page = ROOT / "docs" / place.split()[0]
+        assert table in page.read_text("utf-8"), f"{place} is out of date: python benchmarks/tables.py"
