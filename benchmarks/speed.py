@@ -1,7 +1,7 @@
 """Sparring beside bare PyTorch on the same work in the same run: `make bench`. Trust the ratios, not the seconds.
 
-Ours and theirs take turns, so that a machine that slows down slows both; each figure is the shortest of the rounds, since
-what other work on the machine adds is never negative.
+Ours and theirs take turns, so that a machine that slows down slows both; each figure is the shortest of the rounds,
+since what other work on the machine adds is never negative.
 Needs MNIST (SPARRING_DATA, or `sparring data fetch mnist`).
 """
 
