@@ -21,7 +21,7 @@ from sparring.core.results import (
     save,
 )
 from sparring.core.threat import THREATS, ThreatModel
-from sparring.data import Dataset
+from sparring.data import Dataset, Split
 from sparring.evaluation.checks import rising
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import predictions, single_attack, single_attack_curve
@@ -127,16 +127,20 @@ class Workshop:
         return Trial(settings, figures, sum(abs(value - row.published[name]) for name, value in figures.items()))
 
     def _protocol(self, model: nn.Module, dataset: Dataset, split: str, threat: ThreatModel) -> dict[str, Estimate]:
-        """Return the paper's figures as the paper measures them: one attack on every example of the split."""
-        given = dataset.split(split)
+        """Return the paper's figures as the paper measures them: one attack on every example."""
+        given = self._examples(dataset, split)
         x, y = given.images(), given.y
         attack = ATTACKS.parse(self._plan.evaluation.protocol)
         adversarial = confidence(single_attack(attack, model, x, y, threat), y)
         return _named(confidence(predictions(model, x), y), adversarial)
 
+    def _examples(self, dataset: Dataset, split: str) -> Split:
+        count, given = self._plan.evaluation.examples, dataset.split(split)
+        return given if count is None else given.sample(count, seed=0)
+
     def _sweep(self, model: nn.Module, dataset: Dataset, threat: ThreatModel) -> tuple[Curve, ...]:
         plan = self._plan.evaluation
-        given = dataset.split(plan.split)
+        given = self._examples(dataset, plan.split)
         attack = ATTACKS.parse(plan.protocol)
         return (single_attack_curve(attack, model, given.images(), given.y, threat, plan.sweep),) if plan.sweep else ()
 
