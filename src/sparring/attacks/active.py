@@ -1,4 +1,7 @@
-"""The active set: finished examples leave the batch, and the worst image found for each example is kept."""
+"""The active set: finished examples leave the batch when that pays, and the best image of each example is kept.
+
+`Worst` is for budget attacks, which end at the first success; `Closest` for minimal ones, which look for a nearer one.
+"""
 
 import math
 
@@ -7,31 +10,122 @@ from torch import Tensor
 
 from sparring.attacks.losses import succeeded
 from sparring.attacks.oracle import Oracle
+from sparring.core.threat import ThreatModel
+
+WORTH = 16  # finished rows leave when they are one in so many: sooner, moving the others would cost more than it saves
 
 
 class ActiveSet:
-    """The rows of a batch that are still under attack: `x`, `y` and `target` hold these only, `worst` holds all."""
+    """The rows of a batch that are still under attack: `x`, `y` and `target` hold these only."""
 
-    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None, *, stop: bool) -> None:
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None) -> None:
         self.x, self.y, self.target = x, y, target
-        self.worst = x.clone()
-        self._oracle, self._stop = oracle, stop
+        self._oracle = oracle
         self._rows = torch.arange(len(x), device=x.device)
-        self._loss = torch.full((len(x),), -math.inf, device=x.device)
+        self._done = torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def __len__(self) -> int:
         return len(self._rows)
 
-    def record(self, x_adv: Tensor, loss: Tensor, logits: Tensor) -> Tensor | None:
-        """Note what was found for the active rows; if fooled ones leave, return the mask of those that stay."""
-        fooled = succeeded(logits, self.y, self.target)
-        better = (loss > self._loss[self._rows]) | (fooled & self._stop)
-        rows = self._rows[better]
-        self.worst[rows], self._loss[rows] = x_adv[better], loss[better]
-        if not self._stop or not bool(fooled.any()):
+    def fooled(self, x_adv: Tensor, logits: Tensor) -> Tensor:
+        """Return which active rows are fooled and not yet finished, confirmed in float32, (B,)."""
+        fooled = succeeded(logits, self.y, self.target) & ~self._done
+        return self._oracle.confirm(fooled, x_adv, self._judge)
+
+    def purge(self) -> None:
+        """Take out the finished rows that are still in the batch, before a fresh start."""
+        if bool(self._done.any()):
+            self._leave(~self._done)
+
+    def _judge(self, logits: Tensor, rows: Tensor) -> Tensor:
+        return succeeded(logits, self.y[rows], None if self.target is None else self.target[rows])
+
+    def _finish(self, done: Tensor) -> Tensor | None:
+        """Mark these active rows as finished; if rows leave the batch now, return the mask of those that stay."""
+        if not bool(done.any()):
             return None
-        kept = ~fooled
+        self._oracle.finish(done)
+        self._done = self._done | done
+        if int(self._done.sum()) * WORTH < len(self._done):
+            return None
+        return self._leave(~self._done)
+
+    def _leave(self, kept: Tensor) -> Tensor:
         self._oracle.keep(kept)
-        self._rows, self.x, self.y = self._rows[kept], self.x[kept], self.y[kept]
+        self._rows, self.x, self.y, self._done = self._rows[kept], self.x[kept], self.y[kept], self._done[kept]
         self.target = None if self.target is None else self.target[kept]
         return kept
+
+
+class Worst(ActiveSet):
+    """Keeps the image of the highest loss; with `stop` an example ends at its first success."""
+
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None, *, stop: bool) -> None:
+        super().__init__(oracle, x, y, target)
+        self._all, self._stop = x.clone(), stop
+        self._image, self._loss = x, torch.full((len(x),), -math.inf, device=x.device)
+
+    @property
+    def worst(self) -> Tensor:
+        """The worst image of each example of the whole batch, (B, C, H, W)."""
+        self._all[self._rows] = self._image
+        return self._all
+
+    def record(self, x_adv: Tensor, loss: Tensor, logits: Tensor) -> Tensor | None:
+        """Note what was found for the active rows; if rows leave the batch now, return the mask of those that stay."""
+        better = loss > self._loss
+        if self._stop:
+            fooled = self.fooled(x_adv, logits)
+            better = (better & ~self._done) | fooled
+        self._image = torch.where(better.view(-1, 1, 1, 1), x_adv, self._image)
+        self._loss = torch.where(better, loss, self._loss)
+        if not self._stop:
+            return None
+        self._oracle.note(fooled, x_adv)
+        return self._finish(fooled)
+
+    def _leave(self, kept: Tensor) -> Tensor:
+        self._all[self._rows] = self._image
+        self._image, self._loss = self._image[kept], self._loss[kept]
+        return super()._leave(kept)
+
+
+class Closest(ActiveSet):
+    """Keeps the nearest image that fools in `best`, and its `distance` (inf: none), for the whole batch.
+
+    With `stop` and a finite eps, an example ends as soon as an image within eps is found.
+    """
+
+    def __init__(
+        self, oracle: Oracle, x: Tensor, y: Tensor, threat: ThreatModel, target: Tensor | None, *, stop: bool
+    ) -> None:
+        super().__init__(oracle, x, y, target)
+        self.best, self.distance = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        self._threat, self._stop = threat, stop and math.isfinite(threat.eps)
+
+    @property
+    def reached(self) -> Tensor:
+        """The distances of the active rows, (B,)."""
+        return self.distance[self._rows]
+
+    @property
+    def nearest(self) -> Tensor:
+        """The best images of the active rows, (B, C, H, W)."""
+        return self.best[self._rows]
+
+    def record(self, x_adv: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Keep nearer successes; return which active rows are fooled, and `kept`: None, or the mask of those that stay.
+
+        The first is about the rows before any left.
+        """
+        fooled = self.fooled(x_adv, logits)
+        distance = self._threat.distance(x_adv, self.x)
+        nearer = fooled & (distance < self.reached)
+        rows = self._rows[nearer]
+        self.best[rows], self.distance[rows] = x_adv[nearer], distance[nearer]
+        self._oracle.note(nearer, x_adv)
+        return fooled, self._finish(nearer & (distance <= self._threat.eps)) if self._stop else None
+
+    def leave(self, done: Tensor) -> Tensor | None:
+        """Let these active rows (a mask) end; if rows leave the batch now, return the mask of those that stay."""
+        return self._finish(done & ~self._done)

@@ -1,22 +1,25 @@
 """The contract of an attack, and `run`, which owns all that must never vary from one attack to the next."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import MutableMapping
+from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sparring.attacks.adaptation import EOT_DRAWS, adaptation
+from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.given import check_examples, check_labels, check_model
 from sparring.attacks.losses import succeeded
-from sparring.attacks.oracle import Oracle, Statistics, frozen
+from sparring.attacks.oracle import Oracle, OutOfPasses, Statistics, frozen, pooled
 from sparring.core.errors import InputError
 from sparring.core.progress import Bar
-from sparring.core.randomness import seeded
+from sparring.core.randomness import derive, seeded
 from sparring.core.spec import Component, convert
 from sparring.core.threat import THREATS, ThreatModel
 
-BATCH_SIZE = 250  # on a CPU larger batches are slower
+NOISE_STREAM = 11  # of the seed, for the noise that a random model draws itself
 
 
 class Attack(Component, ABC):
@@ -24,6 +27,7 @@ class Attack(Component, ABC):
 
     source: ClassVar[str]
     kind: ClassVar[Literal["budget", "minimal"]]
+    norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")  # in which it can attack
 
     @abstractmethod
     def perturb(
@@ -39,7 +43,8 @@ class Attack(Component, ABC):
         """Return the perturbed images, shape and range of `x` (B, C, H, W).
 
         Away from `y` (B,), or towards `target` (B,) if given. With `stop` the work on an example may end at its first
-        success; without, the attack runs its full course, as adversarial training wants.
+        success within the threat's eps (a minimal attack under an eps of `inf` runs its full course); without, the
+        attack runs its full course on every example, as adversarial training wants.
         """
 
 
@@ -47,10 +52,10 @@ class Attack(Component, ABC):
 class Adversarial:
     """What an attack achieved on N examples.
 
-    `success`: not classified as `y` (or classified as the target), judged in float32 on `x` as it stands. `skipped`: so
-    already before the attack, and left alone (distance 0). `distance`: of `x` from the original, in the threat's norm.
-    `forwards` and `backwards` count the passes that the attack itself spent on each example; `logits` (N, K) are the
-    judge's.
+    `success`: not classified as `y` (or classified as the target), judged in float32 on `x` as it stands, which is
+    within the threat's eps. `skipped`: so already before the attack, and left alone (distance 0). `distance`: of `x`
+    from the original, in the threat's norm. `forwards` and `backwards` count the passes that the attack itself spent on
+    each example; `logits` (N, K) are the judge's.
     """
 
     x: Tensor
@@ -71,61 +76,91 @@ def run(
     *,
     target: Tensor | None = None,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     ids: Tensor | None = None,
+    start: Tensor | None = None,
+    crafting: Crafting | None = None,
+    parts: MutableMapping[int, Adversarial] | None = None,
 ) -> Adversarial:
     """Attack `model` on images `x` (N, C, H, W), floats in [0, 1], with labels `y` (N,), within `threat`.
 
     Nothing is left behind: gradients, modes, batch-norm statistics, the inputs and the global random state are as they
     were. An example's result depends on the seed and on its id (by default its place in `x`), not on its batch-mates.
-    Raises InputError for input that is not as said above, and for a model that does not give logits (N, K).
+    `batch_size`: by default what suits the device. `start` (N, C, H, W): images to begin from, for attacks that climb.
+    `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by its number as it comes,
+    and what it holds already is not done again.
+    Raises InputError for input that is not as said above, for a norm that the attack has no form for, and for a model
+    that does not give logits (N, K).
     """
     chosen: Attack = convert(attack, Attack, "attack")
     within = THREATS.parse(threat)
+    if within.name not in chosen.norms:
+        raise InputError(f"{chosen.name}: attacks in {' and '.join(chosen.norms)}, not in {within.name}")
     check_model(model)
-    check_examples(x, y, target, ids, batch_size)
-    x, device = x.detach(), device_of(model, x)
+    check_examples(x, y, target, ids, start, batch_size)
+    x, device, crafting = x.detach(), device_of(model, x), adapted(crafting or Crafting(), model)
     ids = torch.arange(len(x)) if ids is None else ids
-    parts: list[Adversarial] = []
-    with frozen(model), seeded(seed), Bar(chosen.name, len(x)) as bar:
-        for rows in torch.split(torch.arange(len(x)), batch_size):
-            images, labels, places = (t[rows].to(device) for t in (x, y, ids))
-            clean = predict(model, images)
-            if not parts:
-                check_labels(y, clean.shape[1], "y")
-                check_labels(target, clean.shape[1], "target")
-            aim = None if target is None else target[rows].to(device)
-            parts.append(_run_batch(chosen, model, images, labels, clean, within, target=aim, ids=places, seed=seed))
+    parts = {} if parts is None else parts
+    batch_size = batch_size or suitable_batch(x, device, crafting.draws or 1)
+    batches = torch.split(torch.arange(len(x)), batch_size)
+    with frozen(model), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
+        for number, rows in enumerate(batches):
+            if number not in parts:
+                batch = Batch(x, y, target, ids, start).rows(rows, device)
+                torch.random.manual_seed(derive(seed, NOISE_STREAM, number))  # a random model's own noise
+                clean = predict(model, batch.x, crafting.draws or 1)
+                for name, labels in (("y", y), ("target", target)):
+                    check_labels(labels, clean.shape[1], name)
+                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting)
             bar.advance(len(rows))
-    whole = {f.name: torch.cat([getattr(part, f.name) for part in parts]).to(x.device) for f in fields(Adversarial)}
+    done = [parts[number] for number in range(len(batches))]
+    whole = {f.name: torch.cat([getattr(part, f.name) for part in done]).to(x.device) for f in fields(Adversarial)}
     return Adversarial(**whole)
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Examples to attack; each field (B, ...)."""
+
+    x: Tensor
+    y: Tensor
+    target: Tensor | None
+    ids: Tensor
+    start: Tensor | None
+
+    def rows(self, rows: Tensor, device: torch.device) -> "Batch":
+        """Return some of the examples, on `device`."""
+        x, y, ids = (t[rows].to(device) for t in (self.x, self.y, self.ids))
+        target, start = (None if t is None else t[rows].to(device) for t in (self.target, self.start))
+        return Batch(x, y, target, ids, start)
+
+
 def _run_batch(
-    attack: Attack,
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    clean: Tensor,
-    threat: ThreatModel,
-    *,
-    target: Tensor | None,
-    ids: Tensor,
-    seed: int,
+    attack: Attack, model: nn.Module, batch: Batch, clean: Tensor, threat: ThreatModel, seed: int, crafting: Crafting
 ) -> Adversarial:
-    skipped = succeeded(clean, y, target)
+    skipped = succeeded(clean, batch.y, batch.target)
     rows = (~skipped).nonzero().squeeze(1)
-    x_adv, logits = x.clone(), clean
-    forwards, backwards = torch.zeros_like(y), torch.zeros_like(y)
+    x_adv, logits = batch.x.clone(), clean
+    forwards, backwards = torch.zeros_like(batch.y), torch.zeros_like(batch.y)
     if len(rows):
-        oracle = Oracle(model, ids[rows], seed=seed)
-        aim = None if target is None else target[rows]
-        moved = attack.perturb(oracle, x[rows], y[rows], threat, target=aim).detach()
-        moved = threat.project(torch.where(moved.isfinite(), moved, x[rows]), x[rows])
+        left = batch.rows(rows, rows.device)
+        oracle = Oracle(model, left.ids, seed=seed, crafting=crafting, start=left.start)
+        try:
+            moved = attack.perturb(oracle, left.x, left.y, threat, target=left.target).detach()
+        except OutOfPasses:
+            moved = oracle.salvage(left.x)
+        moved = threat.project(torch.where(moved.isfinite(), moved, left.x), left.x)
         x_adv[rows], forwards[rows], backwards[rows] = moved, oracle.forwards, oracle.backwards
-        logits = clean.index_copy(0, rows, predict(model, moved))
-    success = succeeded(logits, y, target)
-    return Adversarial(x_adv, success, skipped, threat.distance(x_adv, x), forwards, backwards, logits)
+        logits = clean.index_copy(0, rows, predict(model, moved, crafting.draws or 1))
+    success = succeeded(logits, batch.y, batch.target)
+    return Adversarial(x_adv, success, skipped, threat.distance(x_adv, batch.x), forwards, backwards, logits)
+
+
+def adapted(crafting: Crafting, model: nn.Module) -> Crafting:
+    """Return `crafting` with as many draws as the model calls for, if it does not say."""
+    if crafting.draws is not None:
+        return crafting
+    return replace(crafting, draws=EOT_DRAWS if "eot" in adaptation(model) else 1)
 
 
 def craft(
@@ -148,8 +183,13 @@ def craft(
     return threat.project(x_adv.detach(), x)
 
 
-def predict(model: nn.Module, x: Tensor) -> Tensor:
-    """Return the judge's logits, float32 (B, K); raises InputError if the model's output is no such thing."""
+def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:
+    """Return the judge's logits, float32 (B, K), of the mean probability over `draws` of a random model.
+
+    Raises InputError if the model's output is no such thing.
+    """
+    if draws > 1:
+        return pooled(torch.stack([predict(model, x) for _ in range(draws)]))
     try:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             logits = model(x)

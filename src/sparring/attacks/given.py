@@ -16,9 +16,11 @@ def check_model(model: object) -> None:
         raise InputError("torch.inference_mode() is on, so no gradient can be taken; call this outside of it")
 
 
-def check_examples(x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, batch_size: int) -> None:
+def check_examples(
+    x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, start: Tensor | None, batch_size: int | None
+) -> None:
     """Raise InputError unless `x` is (N, C, H, W) in [0, 1], and labels and ids are int64 (N,)."""
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
     _check_tensor(x, "x")
     if x.ndim != 4 or x.dtype not in PRECISIONS or x.numel() == 0:
@@ -31,6 +33,8 @@ def check_examples(x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | No
         if numbers.shape != (len(x),) or numbers.dtype != torch.int64:
             raise InputError(f"{name}: expected int64 ({len(x)},), not {numbers.dtype} {tuple(numbers.shape)}")
     _check_pixels(x)
+    if start is not None and (not isinstance(start, Tensor) or start.shape != x.shape or start.dtype != x.dtype):
+        raise InputError(f"start: expected images of shape {tuple(x.shape)} and {x.dtype}, like x")
 
 
 def check_labels(labels: Tensor | None, classes: int, what: str) -> None:

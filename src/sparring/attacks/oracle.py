@@ -1,5 +1,6 @@
 """The oracle: all that an attack may ask of a model, counted for each example, and the freeze that leaves no trace."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from math import prod
@@ -9,88 +10,189 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from sparring.attacks.adaptation import differentiable
+from sparring.attacks.crafting import Crafting
 from sparring.core.errors import InputError
 from sparring.core.randomness import uniform
 
 Statistics = Literal["eval", "train"]  # whose mean and variance batch norm uses: the running ones, or the batch's
 
 
+class OutOfPasses(Exception):  # noqa: N818  # no error: the budget's end, which `run` expects
+    """No forward pass is left for the examples under attack."""
+
+
+class Ledger:
+    """Passes spent on each of `size` examples, (2, size): forwards and backwards; and the best image found for each.
+
+    The images are kept only under a budget, for an attack that is cut short can hand back nothing itself.
+    """
+
+    def __init__(self, size: int, device: torch.device, max_forwards: int | None) -> None:
+        self.spent = torch.zeros(2, size, dtype=torch.int64, device=device)
+        self.max_forwards = max_forwards
+        self.found: dict[int, Tensor] = {}
+
+
 class Oracle:
     """Answers for a batch of examples, of which fewer and fewer may be left.
 
     It knows which example each row is: `forwards` and `backwards` (B,) count the passes spent on each example of the
-    whole batch, and the noise of an example depends on (seed, example, draw) and on nothing else.
+    whole batch, and the noise of an example depends on (seed, example, draw) and on nothing else. Every question is
+    about the active rows, in their order. Raises OutOfPasses when the budget of `crafting` would be overdrawn.
     """
 
-    def __init__(self, model: nn.Module, examples: Tensor, *, seed: int | Tensor = 0) -> None:
-        self._model, self._seed, self._draw = model, seed, 0
-        self._examples = examples
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: Tensor,
+        *,
+        seed: int | Tensor = 0,
+        crafting: Crafting | None = None,
+        start: Tensor | None = None,
+    ) -> None:
+        self._model, self._seed, self._examples = model, seed, examples
+        self._crafting = crafting or Crafting()
+        self._ledger = Ledger(len(examples), examples.device, self._crafting.max_forwards)
         self._rows = torch.arange(len(examples), device=examples.device)
-        self._spent = torch.zeros(2, len(examples), dtype=torch.int64, device=examples.device)
+        self._idle = torch.zeros(len(examples), dtype=torch.bool, device=examples.device)
         self._pending = [0, 0]  # forwards and backwards since rows last left, the same for all that are active
+        self._start, self._stream, self._draw, self._branches = start, 0, 0, 0
+        self.draws = self._crafting.draws or 1
 
     @property
     def forwards(self) -> Tensor:
         """Forward passes spent on each example of the whole batch, (B,)."""
         self._settle()
-        return self._spent[0]
+        return self._ledger.spent[0]
 
     @property
     def backwards(self) -> Tensor:
         """Backward passes spent on each example of the whole batch, (B,)."""
         self._settle()
-        return self._spent[1]
+        return self._ledger.spent[1]
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits (B, K) of the active examples: one forward pass each."""
+        """Return the logits (B, K) of the active examples: one forward pass each, of a random model one a draw."""
         with torch.no_grad():
-            return self._forward(x)
+            return pooled(self._forward(x))
 
     def value_and_gradient(self, x: Tensor, loss: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss (B,) of the logits, its gradient in `x`, and the logits: one forward and backward each.
 
+        Of a random model, the mean loss over draws and its gradient (not the loss of mean logits).
         Raises InputError when the model's output does not depend on its input in a way that torch can follow.
         """
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self._forward(x)
-            value = loss(logits)
+            value = loss(logits[0]) if self.draws == 1 else torch.stack([loss(draw) for draw in logits]).mean(0)
             grad = _gradient(value.sum(), x)
-        self._pending[1] += 1
-        return value.detach(), grad, logits.detach()
+        self._pending[1] += self.draws
+        return value.detach(), grad, pooled(logits.detach())
 
     def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) and the gradients (B, len, C, H, W) of the logits named by `classes` (B, len)."""
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self._forward(x)
-            columns = logits.gather(1, classes).sum(0)
+            mean = logits[0] if self.draws == 1 else logits.mean(0)
+            columns = mean.gather(1, classes).sum(0)
             last = classes.shape[1] - 1
             grads = [_gradient(column, x, keep_graph=place < last) for place, column in enumerate(columns)]
-        self._pending[1] += classes.shape[1]
-        return logits.detach(), torch.stack(grads, dim=1)
+        self._pending[1] += classes.shape[1] * self.draws
+        return mean.detach(), torch.stack(grads, dim=1)
 
     def uniform(self, *shape: int) -> Tensor:
         """Return noise in [0, 1) of shape (B, *shape), another draw at each call."""
-        noise = uniform(self._seed, self._examples[self._rows], self._draw, prod(shape))
+        noise = uniform(self._seed, self._examples[self._rows], (self._stream << 32) + self._draw, prod(shape))
         self._draw += 1
         return noise.view(-1, *shape)
+
+    def warm_start(self) -> Tensor | None:
+        """Return the images (B, C, H, W) that the attack was told to begin from; None if none, or asked before."""
+        start, self._start = self._start, None
+        return None if start is None else start[self._rows]
+
+    def confirm(self, fooled: Tensor, x_adv: Tensor, judge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        """Return `fooled` (B,) less what float32 does not bear out; nothing to ask where passes are in float32.
+
+        `judge` says of logits (n, K) and the mask of their rows which are fooled. Costs those rows a forward pass.
+        """
+        if self._crafting.precision == "32-true" or not bool(fooled.any()):
+            return fooled
+        self._settle()
+        self._check_budget(self.draws)
+        self._ledger.spent[0, self._rows[fooled]] += self.draws
+        with torch.no_grad(), torch.autocast(x_adv.device.type, enabled=False):
+            logits = pooled(self._drawn(x_adv[fooled]))
+        return fooled.masked_scatter(fooled, judge(logits, fooled))
+
+    def note(self, rows: Tensor, x_adv: Tensor) -> None:
+        """Keep the images of these rows of the active ones (a mask), should the budget end the attack."""
+        if self._ledger.max_forwards is not None and bool(rows.any()):
+            for row, image in zip(self._rows[rows].tolist(), x_adv[rows], strict=True):
+                self._ledger.found[row] = image.clone()
+
+    def salvage(self, x: Tensor) -> Tensor:
+        """Return what was noted for each example of the whole batch, `x` where nothing was."""
+        return torch.stack([self._ledger.found.get(row, image) for row, image in enumerate(x)])
+
+    def finish(self, rows: Tensor) -> None:
+        """Charge these rows of the active ones (a mask) no more, though they are still in the batch."""
+        self._settle()
+        self._idle = self._idle | rows
 
     def keep(self, rows: Tensor) -> None:
         """Go on with these rows of the active ones only; `rows` is a mask (B,)."""
         self._settle()
-        self._rows = self._rows[rows]
+        self._rows, self._idle = self._rows[rows], self._idle[rows]
+
+    def branch(self, draws: int | None = None) -> "Oracle":
+        """Return an oracle for the active rows, for an attack within an attack: one ledger, but rows and noise apart.
+
+        Rows that leave the branch stay in this oracle. A warm start goes to the first branch.
+        """
+        self._settle()
+        branch = copy.copy(self)
+        self._branches += 1
+        branch._stream, branch._draw, branch._branches = (self._stream << 10) + self._branches, 0, 0
+        branch._pending, self._start = [0, 0], None
+        branch.draws = draws or self.draws
+        return branch
 
     def _settle(self) -> None:
         for kind, count in enumerate(self._pending):
-            self._spent[kind, self._rows] += count
+            self._ledger.spent[kind, self._rows[~self._idle]] += count
         self._pending = [0, 0]
 
+    def _check_budget(self, cost: int) -> None:
+        if self._ledger.max_forwards is not None and len(self._rows):
+            self._settle()
+            if int(self._ledger.spent[0, self._rows].max()) + cost > self._ledger.max_forwards:
+                raise OutOfPasses
+
     def _forward(self, x: Tensor) -> Tensor:
-        self._pending[0] += 1
+        """Return logits (draws, B, K)."""
+        self._check_budget(self.draws)
+        self._pending[0] += self.draws
+        if self._crafting.precision == "32-true":
+            return self._drawn(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self._drawn(x)
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        x = x if self.draws == 1 else x.repeat(self.draws, 1, 1, 1)
+        if self._crafting.memory_format == "channels_last":
+            x = x.contiguous(memory_format=torch.channels_last)
         logits = self._model(x)
         assert isinstance(logits, Tensor)
-        return logits.float()
+        return logits.float().view(self.draws, -1, logits.shape[-1])
+
+
+def pooled(logits: Tensor) -> Tensor:
+    """Return logits (B, K) of the mean probability over draws (n, B, K)."""
+    return logits[0] if len(logits) == 1 else logits.softmax(2).mean(0).log()
 
 
 def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
@@ -100,7 +202,7 @@ def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
     if found is None:
         raise InputError(
             "the model gives no gradient with respect to its input (a detach(), a no_grad() or NumPy inside?); "
-            "a gradient attack says nothing about it"
+            "a gradient attack says nothing about it; wrap the part that breaks it in sparring.attacks.bpda(...)"
         )
     return found
 
@@ -110,6 +212,7 @@ def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
     """Hold a model still: parameters without gradient, modules in eval mode, running statistics unmoved.
 
     With `statistics="train"`, normalisation layers use the batch's mean and variance meanwhile; dropout stays off.
+    Modules that declare "bpda" pass gradients on by their approximation.
 
     Every parameter's `requires_grad`, every module's mode and every counter is as it was afterwards.
     """
@@ -119,7 +222,7 @@ def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
         model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with _batch_statistics(model) if statistics == "train" else nullcontext():
+        with _batch_statistics(model) if statistics == "train" else nullcontext(), differentiable(model):
             yield
     finally:
         for module, training in modes:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.attacks.active import ActiveSet
+from sparring.attacks.active import Worst
 from sparring.attacks.base import Attack
 from sparring.attacks.losses import Loss, objective
 from sparring.attacks.oracle import Oracle
@@ -50,11 +50,12 @@ class PGD(Attack):
         target: Tensor | None = None,
         stop: bool = True,
     ) -> Tensor:
-        active = ActiveSet(oracle, x, y, target, stop=stop)
+        active = Worst(oracle, x, y, target, stop=stop)
         for restart in range(self.restarts):
+            active.purge()
             if not len(active):
                 break
-            x_adv = self._ascend(oracle, active, threat, self._rival(oracle, active, restart), stop=stop)
+            x_adv = self._ascend(oracle, active, threat, self._rival(oracle, active, restart))
             if not stop and self.restarts == 1:
                 return x_adv
             if len(active):
@@ -62,31 +63,31 @@ class PGD(Attack):
                 active.record(x_adv, objective(self.loss, logits, active.y, active.target), logits)
         return active.worst
 
-    def _ascend(
-        self, oracle: Oracle, active: ActiveSet, threat: ThreatModel, rival: Tensor | None, *, stop: bool
-    ) -> Tensor:
+    def _ascend(self, oracle: Oracle, active: Worst, threat: ThreatModel, rival: Tensor | None) -> Tensor:
         """Climb once from a fresh start; return the last images of the rows that are still active."""
         x_adv, step_size = self._start(oracle, active.x, threat), self.rel_step_size * threat.reach(active.x)
         velocity = torch.zeros_like(x_adv)
         for _ in range(self.steps):
             value, grad, logits = oracle.value_and_gradient(x_adv, lambda z: self._climbed(z, active, rival))  # noqa: B023
-            if stop:
-                if rival is not None:
-                    value = objective(self.loss, logits, active.y, active.target)
-                kept = active.record(x_adv, value, logits)
-                if kept is not None:
-                    x_adv, grad, velocity = x_adv[kept], grad[kept], velocity[kept]
-                    rival = rival if rival is None else rival[kept]
-                if not len(active):
-                    break
+            if rival is not None:
+                value = objective(self.loss, logits, active.y, active.target)
+            kept = active.record(x_adv, value, logits)
+            if kept is not None:
+                x_adv, grad, velocity = x_adv[kept], grad[kept], velocity[kept]
+                rival = rival if rival is None else rival[kept]
+            if not len(active):
+                break
             velocity = self._accelerate(velocity, grad)
             x_adv = threat.project(x_adv + threat.ascent(x_adv, velocity, step_size), active.x)
         return x_adv
 
     def _start(self, oracle: Oracle, x: Tensor, threat: ThreatModel) -> Tensor:
+        warm = oracle.warm_start()
+        if warm is not None:
+            return threat.project(warm, x)
         return threat.random_start(x, oracle.uniform(x[0].numel() + 1)) if self.random_start else x
 
-    def _rival(self, oracle: Oracle, active: ActiveSet, restart: int) -> Tensor | None:
+    def _rival(self, oracle: Oracle, active: Worst, restart: int) -> Tensor | None:
         """Return the class that this restart climbs towards, (B,); None for whichever is nearest at each step."""
         if self.loss != "margin" or active.target is not None or restart == 0:
             return None
@@ -94,7 +95,7 @@ class PGD(Attack):
         order = others.argsort(dim=1, descending=True)
         return order[:, (restart - 1) % (order.shape[1] - 1)]
 
-    def _climbed(self, logits: Tensor, active: ActiveSet, rival: Tensor | None) -> Tensor:
+    def _climbed(self, logits: Tensor, active: Worst, rival: Tensor | None) -> Tensor:
         if rival is None:
             return objective(self.loss, logits, active.y, active.target)
         return (logits.gather(1, rival[:, None]) - logits.gather(1, active.y[:, None])).squeeze(1)

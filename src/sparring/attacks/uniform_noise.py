@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sparring.attacks.active import ActiveSet
+from sparring.attacks.active import Worst
 from sparring.attacks.base import Attack
 from sparring.attacks.losses import margin
 from sparring.attacks.oracle import Oracle
@@ -38,7 +38,7 @@ class UniformNoise(Attack):
         pixels = x[0].numel()
         if self.draws == 1:
             return threat.random_start(x, oracle.uniform(pixels + 1))
-        active = ActiveSet(oracle, x, y, target, stop=stop)
+        active = Worst(oracle, x, y, target, stop=stop)
         for _ in range(self.draws):
             if not len(active):
                 break

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import Attack, craft, run
-from sparring.attacks.base import BATCH_SIZE, device_of, predict
+from sparring.attacks.base import device_of, predict
+from sparring.attacks.crafting import suitable_batch
 from sparring.attacks.losses import succeeded
 from sparring.attacks.oracle import frozen
 from sparring.core.progress import track
@@ -20,8 +21,9 @@ from sparring.evaluation.confidence import confidence
 def predictions(model: nn.Module, x: Tensor) -> Tensor:
     """Return the logits (N, K) of images (N, C, H, W), with nothing left behind on the model."""
     device = device_of(model, x)
+    batches = torch.split(x, suitable_batch(x, device, 1))
     with frozen(model), seeded(0):
-        return torch.cat([predict(model, batch.to(device)).to(x.device) for batch in torch.split(x, BATCH_SIZE)])
+        return torch.cat([predict(model, batch.to(device)).to(x.device) for batch in batches])
 
 
 def worst_case_curve(
@@ -69,7 +71,8 @@ def single_attack(
 ) -> Tensor:
     """Return the logits (N, K) on one attack's images of every example; the papers' protocol, not a verdict."""
     device, parts = device_of(model, x), []
-    batches = list(zip(torch.split(x, BATCH_SIZE), torch.split(y, BATCH_SIZE), strict=True))
+    size = suitable_batch(x, device, 1)
+    batches = list(zip(torch.split(x, size), torch.split(y, size), strict=True))
     for place, (images, labels) in enumerate(track(batches, f"{attack.name} {threat}", len(batches))):
         images, labels = images.to(device), labels.to(device)  # the same batch, where the model is
         x_adv = craft(attack, model, images, labels, threat, seed=seed + place)

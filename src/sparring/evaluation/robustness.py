@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Adversarial, Attack, run
-from sparring.attacks.base import BATCH_SIZE, device_of
+from sparring.attacks.base import device_of
 from sparring.attacks.given import check_labels, check_model
 from sparring.attacks.losses import margin, succeeded
 from sparring.core.results import Arrays, Attacked, Curve, Evaluation
@@ -36,7 +36,7 @@ def evaluate(
     examples: int | None = None,
     curve: Sequence[float] | None = None,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
     name: str = "",
 ) -> Evaluation:
     """Say how robust `model` is: right on the clean example and under every attack, per example, with 95 % intervals.
@@ -88,7 +88,13 @@ class Bout:
 
     @staticmethod
     def fight(
-        model: nn.Module, given: Examples, threat: ThreatModel, attacks: Sequence[Attack], *, seed: int, batch_size: int
+        model: nn.Module,
+        given: Examples,
+        threat: ThreatModel,
+        attacks: Sequence[Attack],
+        *,
+        seed: int,
+        batch_size: int | None,
     ) -> "Bout":
         """Run every attack on every example; an example's worst image has the largest margin for the attacker."""
         x, y = given.images(), given.y

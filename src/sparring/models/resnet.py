@@ -5,21 +5,29 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.core.errors import InputError
 from sparring.models.base import Model
 
-STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))  # channels, stride of the first of two blocks
+STAGES = ((1, 1), (2, 2), (4, 2), (8, 2))  # channels over `width`, stride of the first of two blocks
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResNet18(Model):
-    """ResNet-18 with a 3x3 stem; any image size."""
+    """ResNet-18 with a 3x3 stem; any image size. `width` is the stem's channels, 64 in the original."""
 
     name = "resnet18"
+    width: int = 64
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise InputError(f"resnet18: width must be at least 1, not {self.width}")
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        stem = [nn.Conv2d(shape[0], 64, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
-        blocks, before = [], 64
-        for channels, stride in STAGES:
+        before = self.width
+        stem = [nn.Conv2d(shape[0], before, kernel_size=3, padding=1, bias=False), nn.BatchNorm2d(before), nn.ReLU()]
+        blocks: list[nn.Module] = []
+        for multiple, stride in STAGES:
+            channels = multiple * self.width
             blocks += [BasicBlock(before, channels, stride), BasicBlock(channels, channels, 1)]
             before = channels
         return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, classes))
