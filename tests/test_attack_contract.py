@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 import sparring.attacks
 from sparring import Adversarial, run
-from sparring.attacks import ATTACKS, Attack, Oracle, craft
+from sparring.attacks import ATTACKS, Attack, Crafting, Oracle, craft
 from sparring.attacks.losses import dlr, margin, succeeded
 from sparring.core.threat import THREATS
 
@@ -470,6 +470,23 @@ def test_pgd_stops_paying_for_an_example_at_its_first_success() -> None:
     assert found.backwards.tolist() == [2, 4, 5, 6]  # what a step gave is judged by the next gradient's forward
     assert found.forwards.tolist() == [2, 4, 5, 7]
     assert model.batches == [4, 4, 4, 3, 3, 2, 1, 1, 4]  # clean, six gradients, the last image, the judge
+
+
+@pytest.mark.parametrize("most", [1, 4, 30])
+@every_attack_and_norm
+def test_a_budget_of_passes_is_never_overdrawn_and_costs_nothing_else(
+    spec: str, threat: str, most: int, net: nn.Module, data: SimpleNamespace
+) -> None:
+    found = run(spec, net, data.x, data.y, threat, crafting=Crafting(max_forwards=most))
+    assert found.forwards.max() <= most
+    within = THREATS.parse(threat)
+    assert length(found.x - data.x, within.name).max() <= within.eps * (1 + 1e-5)
+    with torch.no_grad():
+        assert torch.equal(found.success, net(found.x).argmax(1) != data.y)
+    whole = run(spec, net, data.x, data.y, threat)
+    afforded = whole.forwards.max() <= most
+    if afforded:
+        assert torch.equal(found.x, whole.x)
 
 
 # ------------------------------------------------------------------------------------------------ successes are real

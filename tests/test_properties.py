@@ -20,7 +20,8 @@ from sparring.core.randomness import derive, seeded, uniform
 from sparring.core.statistics import clopper_pearson, mean, share
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.evaluation.checks import rising
-from sparring.evaluation.curve import predictions, single_attack_curve, worst_case_curve
+from sparring.evaluation.conditions import Conditions
+from sparring.evaluation.curve import Nearest, predictions, single_attack_curve, worst_case_curve
 
 NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": math.inf, "l2": 2, "l1": 1}
@@ -470,7 +471,8 @@ def test_what_a_small_eps_broke_stays_broken_where_a_larger_step_would_miss() ->
     attack, threat, eps = ATTACKS.parse("fgsm()"), THREATS.parse("linf(0.3)"), (0.3, 0.02, 0.1)
     clean = predictions(net, x)
     net.rows = 0
-    worst_case = worst_case_curve(attack, net, x, y, threat, eps, clean=clean, worst=clean, ids=torch.arange(50))
+    known = {"clean": clean, "nearest": Nearest.unknown(clean), "ids": torch.arange(50), "conditions": Conditions()}
+    worst_case = worst_case_curve(attack, net, x, y, threat, eps, **known)
     assert [(p.eps, p.accuracy.value) for p in worst_case.points] == [(0.0, 1.0), (0.02, 1.0), (0.1, 0.0), (0.3, 0.0)]
     assert net.rows == 2 * 50 * 3  # at two eps: clean, the attack, the judge; at the third nothing was left to break
     alone = single_attack_curve(attack, net, x, y, threat, eps)
@@ -481,12 +483,21 @@ def test_what_a_small_eps_broke_stays_broken_where_a_larger_step_would_miss() ->
     assert flag.severity == "warn"
 
 
-def test_what_was_broken_at_the_threats_eps_is_broken_on_the_curve_from_there_on() -> None:
+def test_what_is_known_to_break_at_a_distance_is_broken_on_the_curve_from_there_on() -> None:
     net, x, y = Hollow(), torch.full((5, 1, 1, 1), 0.5), torch.zeros(5).long()
-    threat = THREATS.parse("linf(0.1)")
-    clean, worst = predictions(net, x), predictions(net, x + 0.1)
+    threat = THREATS.parse("linf(0.3)")
+    clean, nearest = predictions(net, x), Nearest(torch.full((5,), 0.1), predictions(net, x + 0.1))
     curve = worst_case_curve(
-        ATTACKS.parse("fgsm()"), net, x, y, threat, (0.05, 0.1, 0.3), clean=clean, worst=worst, ids=torch.arange(5)
+        ATTACKS.parse("fgsm()"),
+        net,
+        x,
+        y,
+        threat,
+        (0.04, 0.1, 0.3),
+        clean=clean,
+        nearest=nearest,
+        ids=torch.arange(5),
+        conditions=Conditions(),
     )
     assert [p.accuracy.value for p in curve.points] == [1.0, 1.0, 0.0, 0.0]
 

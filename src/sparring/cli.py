@@ -78,6 +78,12 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="test, validation or train.")] = "test",
     examples: Annotated[int | None, typer.Option("--examples", help="Only so many, drawn by the seed.")] = None,
     seed: Annotated[int, typer.Option("--seed", help="Decides subsets, random starts and noise.")] = 0,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Examples attacked at once.")] = None,
+    precision: Annotated[str, typer.Option("--precision", help="Of attacks: 32-true, bf16-mixed.")] = "32-true",
+    draws: Annotated[int | None, typer.Option("--draws", help="Of a random model at each step.")] = None,
+    max_forwards: Annotated[
+        int | None, typer.Option("--max-forwards", help="The most forward passes an attack may spend on an example.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Attack a trained classifier and say what is left of it.
@@ -85,15 +91,23 @@ def evaluate(
     sparring evaluate runs/mnist-cnn-standard-0123456789 --threat "linf(0.1)" --examples 1000
 
     sparring evaluate RUN --threat "l2(1)" --attack "fgsm()" --attack "pgd(steps=100, loss='margin')"
+
+    Stopped, the same command goes on where it was.
     """
+    from sparring.attacks import Crafting
+    from sparring.core.spec import convert
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
     from sparring.recipe import Recipe, open_run
     from sparring.studies.judge import Judgement, judge
+    from sparring.training.precision import Precision
 
     fitted = open_run(run)
     source = SOURCES.parse(data) if data else Recipe.read(run / "recipe.toml").data
-    settings = Judgement(threat, tuple(attack or DEFAULT_ATTACKS), split, examples, None, seed)
+    crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
+    settings = Judgement(
+        threat, tuple(attack or DEFAULT_ATTACKS), split, examples, None, seed, batch_size=batch_size, crafting=crafting
+    )
     evaluation, path = judge(fitted, source, settings)
     if as_json:
         out.print_json(path.read_text(encoding="utf-8"))

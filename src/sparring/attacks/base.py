@@ -66,6 +66,10 @@ class Adversarial:
     backwards: Tensor
     logits: Tensor
 
+    def to(self, device: torch.device) -> "Adversarial":
+        """Return the same on another device."""
+        return Adversarial(**{field.name: getattr(self, field.name).to(device) for field in fields(Adversarial)})
+
 
 def run(
     attack: Attack | str,
@@ -111,11 +115,10 @@ def run(
                 clean = predict(model, batch.x, crafting.draws or 1)
                 for name, labels in (("y", y), ("target", target)):
                     check_labels(labels, clean.shape[1], name)
-                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting)
+                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting).to(x.device)
             bar.advance(len(rows))
-    done = [parts[number] for number in range(len(batches))]
-    whole = {f.name: torch.cat([getattr(part, f.name) for part in done]).to(x.device) for f in fields(Adversarial)}
-    return Adversarial(**whole)
+    done = [parts[number].to(x.device) for number in range(len(batches))]
+    return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from math import prod
 from typing import Literal
 
@@ -32,6 +33,13 @@ class Ledger:
         self.spent = torch.zeros(2, size, dtype=torch.int64, device=device)
         self.max_forwards = max_forwards
         self.found: dict[int, Tensor] = {}
+        self.oracles: list[Oracle] = []  # all that charge it: the first, and its branches
+
+    def settle(self) -> Tensor:
+        """Return `spent` with all that is still pending written in."""
+        for oracle in self.oracles:
+            oracle._settle()
+        return self.spent
 
 
 class Oracle:
@@ -59,21 +67,23 @@ class Oracle:
         self._pending = [0, 0]  # forwards and backwards since rows last left, the same for all that are active
         self._start, self._stream, self._draw, self._branches = start, 0, 0, 0
         self.draws = self._crafting.draws or 1
+        self._ledger.oracles.append(self)
 
     @property
     def forwards(self) -> Tensor:
         """Forward passes spent on each example of the whole batch, (B,)."""
-        self._settle()
-        return self._ledger.spent[0]
+        return self._ledger.settle()[0]
 
     @property
     def backwards(self) -> Tensor:
         """Backward passes spent on each example of the whole batch, (B,)."""
-        self._settle()
-        return self._ledger.spent[1]
+        return self._ledger.settle()[1]
 
     def logits(self, x: Tensor) -> Tensor:
-        """Return the logits (B, K) of the active examples: one forward pass each, of a random model one a draw."""
+        """Return the logits (B, K) of the active examples: one forward pass each, of a random model one a draw.
+
+        `x` may hold n images of each example, one block (B, C, H, W) after another: logits (n * B, K), n passes each.
+        """
         with torch.no_grad():
             return pooled(self._forward(x))
 
@@ -159,7 +169,18 @@ class Oracle:
         branch._stream, branch._draw, branch._branches = (self._stream << 10) + self._branches, 0, 0
         branch._pending, self._start = [0, 0], None
         branch.draws = draws or self.draws
+        self._ledger.oracles.append(branch)
         return branch
+
+    def on(self, model: nn.Module, draws: int) -> "Oracle":
+        """Return an oracle for the active rows on another model: the noise is as here, and no pass is charged here.
+
+        A warm start goes to it.
+        """
+        crafting = replace(self._crafting, draws=draws, max_forwards=None)
+        other = Oracle(model, self._examples[self._rows], seed=self._seed, crafting=crafting, start=self.warm_start())
+        other._stream = self._stream
+        return other
 
     def _settle(self) -> None:
         for kind, count in enumerate(self._pending):
@@ -168,14 +189,14 @@ class Oracle:
 
     def _check_budget(self, cost: int) -> None:
         if self._ledger.max_forwards is not None and len(self._rows):
-            self._settle()
-            if int(self._ledger.spent[0, self._rows].max()) + cost > self._ledger.max_forwards:
+            if int(self._ledger.settle()[0, self._rows].max()) + cost > self._ledger.max_forwards:
                 raise OutOfPasses
 
     def _forward(self, x: Tensor) -> Tensor:
         """Return logits (draws, B, K)."""
-        self._check_budget(self.draws)
-        self._pending[0] += self.draws
+        cost = self.draws * (len(x) // max(len(self._rows), 1))
+        self._check_budget(cost)
+        self._pending[0] += cost
         if self._crafting.precision == "32-true":
             return self._drawn(x)
         with torch.autocast(x.device.type, torch.bfloat16):

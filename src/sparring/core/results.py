@@ -113,7 +113,8 @@ class Evaluation:
     """One model's verdict under one threat.
 
     `robust` is the share right on the clean example and under every listed attack; `robust_confidence` is read on each
-    example's worst image. `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz.
+    example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot".
+    `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz.
     """
 
     model: str
@@ -130,6 +131,7 @@ class Evaluation:
     curves: tuple[Curve, ...]
     flags: tuple[Flag, ...]
     provenance: Provenance
+    adaptation: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 

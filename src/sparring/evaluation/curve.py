@@ -1,12 +1,13 @@
 """Accuracy against eps: the worst case so far (monotone), and the single attack at each eps that papers print."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks import Attack, craft, run
+from sparring.attacks import Adversarial, Attack, craft
 from sparring.attacks.base import device_of, predict
 from sparring.attacks.crafting import suitable_batch
 from sparring.attacks.losses import succeeded
@@ -15,6 +16,7 @@ from sparring.core.progress import track
 from sparring.core.randomness import seeded
 from sparring.core.results import Curve, CurvePoint
 from sparring.core.threat import ThreatModel
+from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 
 
@@ -26,6 +28,31 @@ def predictions(model: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([predict(model, batch.to(device)).to(x.device) for batch in batches])
 
 
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest image known to fool, of each of N examples: its `distance` (inf: none known) and its `logits`."""
+
+    distance: Tensor
+    logits: Tensor
+
+    @staticmethod
+    def unknown(clean: Tensor) -> "Nearest":
+        """Return the beginning: nothing is known to fool; `clean` are the logits (N, K) on the images themselves."""
+        return Nearest(torch.full((len(clean),), math.inf), clean)
+
+    @staticmethod
+    def of(outcome: Adversarial) -> "Nearest":
+        """Return what one attack alone has found."""
+        return Nearest(torch.where(outcome.success, outcome.distance, math.inf), outcome.logits)
+
+    def nearer(self, other: "Nearest") -> "Nearest":
+        """Return the nearer of two for each example."""
+        closer = other.distance < self.distance
+        return Nearest(
+            torch.minimum(self.distance, other.distance), torch.where(closer[:, None], other.logits, self.logits)
+        )
+
+
 def worst_case_curve(
     attack: Attack,
     model: nn.Module,
@@ -35,26 +62,35 @@ def worst_case_curve(
     eps: Sequence[float],
     *,
     clean: Tensor,
-    worst: Tensor,
+    nearest: Nearest,
     ids: Tensor,
-    seed: int = 0,
+    conditions: Conditions,
 ) -> Curve:
-    """Attack at each eps what no smaller eps broke, so no work is done twice and accuracy never rises.
+    """Attack at each eps only what nothing is known to break there, so no work is done twice and accuracy never rises.
 
-    `clean` and `worst` (N, K) are the logits on the original images and on the worst images found at `threat.eps`: what
-    was broken there counts as broken from there on.
+    `clean` (N, K) are the logits on the original images; `nearest` is what is known from other attacks, which at every
+    eps from its distance on counts as broken. Each attack begins where the one at the eps before ended, pushed out to
+    the larger ball.
     """
-    logits = clean.clone()
-    points = [_point(0.0, logits, y)]
+    logits, reached = clean.clone(), x.clone()
+    points, before = [_point(0.0, logits, y)], 0.0
     for value in sorted(set(eps) - {0.0}):
-        if value >= threat.eps:
-            logits = torch.where((succeeded(worst, y) & ~succeeded(logits, y))[:, None], worst, logits)
+        known = (nearest.distance <= value) & ~succeeded(logits, y)
+        logits[known] = nearest.logits[known]
         left = (~succeeded(logits, y)).nonzero().squeeze(1)
         if len(left):
-            found = run(attack, model, x[left], y[left], replace(threat, eps=value), seed=seed, ids=ids[left])
-            logits[left] = found.logits
+            start = _pushed(reached[left], x[left], value / before) if before else None
+            within = replace(threat, eps=value)
+            found, _ = conditions.run(attack, model, x[left], y[left], within, ids=ids[left], start=start)
+            logits[left], reached[left] = found.logits, found.x
+        before = value
         points.append(_point(value, logits, y))
     return Curve(repr(attack), threat.name, worst_case=True, points=tuple(points))
+
+
+def _pushed(x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
+    """Return the images with their perturbations made `factor` times as large, in [0, 1]."""
+    return (x + (x_adv - x) * factor).clamp(0, 1)
 
 
 def single_attack_curve(

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from sparring.attacks import ATTACKS
+from sparring.attacks import ATTACKS, Crafting
 from sparring.core.errors import InputError
 from sparring.core.results import Evaluation, Row, StudyResult
 from sparring.core.threat import THREATS
@@ -27,6 +28,8 @@ class Judgement:
     examples: int | None = None
     curve: tuple[float, ...] | None = None
     seed: int = 0
+    batch_size: int | None = None
+    crafting: Crafting = Crafting()
 
     def digest(self, source: str) -> str:
         """Return a short hash of these settings, the data and Sparring's version."""
@@ -37,12 +40,16 @@ class Judgement:
 
 
 def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[Evaluation, Path]:
-    """Return the evaluation of a run and the file in its folder that holds it."""
+    """Return the evaluation of a run and the file in its folder that holds it.
+
+    What attacks find is kept beside that file until it is written, so that a stopped evaluation goes on where it was.
+    """
     source = data.source if isinstance(data, Dataset) else repr(data)
     name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{settings.digest(source)}.json"
     path = fitted.run.path / "evaluations" / name
     if path.exists():
         return Evaluation.load(path), path
+    parts = path.with_suffix(".parts")
     evaluation = evaluate(
         fitted.model,
         data,
@@ -52,9 +59,13 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         examples=settings.examples,
         curve=settings.curve,
         seed=settings.seed,
+        batch_size=settings.batch_size,
+        crafting=settings.crafting,
+        folder=parts,
         name=fitted.run.path.name,
     )
     evaluation.save(path)
+    shutil.rmtree(parts, ignore_errors=True)
     return evaluation, path
 
 

@@ -1,0 +1,120 @@
+"""All attacks on one set of examples: each attack's figures, and every example's worst and nearest image."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from sparring.attacks import Adversarial, Attack
+from sparring.attacks.given import check_labels
+from sparring.attacks.losses import margin, succeeded
+from sparring.core.results import Arrays, Attacked
+from sparring.core.statistics import share
+from sparring.core.threat import ThreatModel
+from sparring.data.given import Examples
+from sparring.evaluation.conditions import Conditions
+from sparring.evaluation.confidence import confidence
+from sparring.evaluation.curve import Nearest, predictions
+
+GALLERY = 10  # example images kept for the report, of as many classes as can be
+
+
+@dataclass(frozen=True)
+class Bout:
+    """Logits (N, K) on the clean images and on each example's worst one; who fell to which attack; the nearest."""
+
+    x: Tensor
+    y: Tensor
+    clean: Tensor
+    fallen: dict[str, Tensor]
+    attacked: dict[str, Attacked]
+    worst: Tensor
+    worst_x: Tensor
+    nearest: Nearest
+
+    @staticmethod
+    def fight(
+        model: nn.Module, given: Examples, threat: ThreatModel, attacks: Sequence[Attack], conditions: Conditions
+    ) -> "Bout":
+        """Run every attack on every example; an example's worst image has the largest margin for the attacker.
+
+        Minimal attacks run once, without a bound: their distances are the curve, and who falls within eps falls.
+        """
+        x, y = given.images(), given.y
+        clean = predictions(model, x)
+        check_labels(y, clean.shape[1], "y")
+        worst, worst_x, worst_margin = clean.clone(), x.clone(), torch.full((len(y),), -math.inf)
+        fallen, attacked, nearest = {}, {}, Nearest.unknown(clean)
+        for attack in attacks:
+            outcome, seconds = _outcome(attack, model, x, y, threat, given.ids, conditions)
+            nearest = nearest.nearer(Nearest.of(outcome))
+            inside = outcome.distance <= threat.eps
+            fell = outcome.success & inside
+            fallen[repr(attack)] = fell
+            attacked[repr(attack)] = _attacked(attack, threat, outcome, fell, y, clean, seconds)
+            found = margin(outcome.logits, y).nan_to_num(math.inf)
+            broken = succeeded(worst, y)
+            worse = inside & ((fell & ~broken) | ((fell == broken) & (found > worst_margin)))
+            worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
+        return Bout(x, y, clean, fallen, attacked, worst, worst_x, nearest)
+
+    def flags(self, ids: Tensor) -> Arrays:
+        """Return per-example truth: right on the clean image, and right under each attack."""
+        under = {f"correct/{name}": (~fell).numpy() for name, fell in self.fallen.items()}
+        distance = {"distance/nearest": self.nearest.distance.numpy()}
+        return {"ids": ids.numpy(), "correct/clean": (~succeeded(self.clean, self.y)).numpy(), **under, **distance}
+
+    def gallery(self, ids: Tensor) -> Arrays:
+        """Return examples with their worst images and the predictions on both: the first right one of each class."""
+        right = ~succeeded(self.clean, self.y)
+        labels = sorted(set(self.y.tolist()))
+        first = [int(row[0]) for k in labels if len(row := ((self.y == k) & right).nonzero())]
+        rows = torch.tensor(first[:GALLERY] or [0])
+        parts = {
+            "ids": ids,
+            "y": self.y,
+            "x": self.x,
+            "x_adv": self.worst_x,
+            "p_clean": self.clean.softmax(1),
+            "p_adv": self.worst.softmax(1),
+        }
+        return {f"gallery/{name}": part[rows].numpy() for name, part in parts.items()}
+
+
+def _outcome(
+    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, ids: Tensor, conditions: Conditions
+) -> tuple[Adversarial, float]:
+    """Return what an attack achieves: within eps, or for a minimal attack at whatever distance; and its seconds."""
+    if attack.kind == "minimal":
+        return conditions.run(attack, model, x, y, replace(threat, eps=math.inf), ids=ids)
+    outcome, seconds = conditions.run(attack, model, x, y, threat, ids=ids)
+    return replace(outcome, distance=outcome.distance.clamp(max=threat.eps)), seconds  # beyond it is rounding
+
+
+def _attacked(
+    attack: Attack,
+    threat: ThreatModel,
+    outcome: Adversarial,
+    fell: Tensor,
+    y: Tensor,
+    clean: Tensor,
+    seconds: float,
+) -> Attacked:
+    """Return the figures; the median distance is over all that fell at whatever distance, the rest as infinite."""
+    tried = ~outcome.skipped
+    reached = torch.where(outcome.success, outcome.distance, math.inf)[tried]
+    count = int(tried.sum())
+    within = (outcome.distance <= threat.eps)[:, None]
+    return Attacked(
+        attack=repr(attack),
+        threat=repr(threat),
+        accuracy=share(int((~fell).sum()), len(y)),
+        success_rate=share(int((fell & tried).sum()), count),
+        median_distance=float(reached.quantile(0.5, interpolation="higher")) if count else math.nan,
+        confidence=confidence(torch.where(within, outcome.logits, clean), y),
+        forwards=float(outcome.forwards.sum()) / max(count, 1),
+        backwards=float(outcome.backwards.sum()) / max(count, 1),
+        seconds=seconds,
+    )
