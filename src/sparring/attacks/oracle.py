@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from sparring.attacks.adaptation import differentiable
 from sparring.attacks.crafting import Crafting
+from sparring.attacks.first_layer import quick_input_gradients
 from sparring.core.errors import InputError
 from sparring.core.randomness import uniform
 
@@ -188,9 +189,9 @@ class Oracle:
         self._pending = [0, 0]
 
     def _check_budget(self, cost: int) -> None:
-        if self._ledger.max_forwards is not None and len(self._rows):
-            if int(self._ledger.settle()[0, self._rows].max()) + cost > self._ledger.max_forwards:
-                raise OutOfPasses
+        most = self._ledger.max_forwards
+        if most is not None and len(self._rows) and int(self._ledger.settle()[0, self._rows].max()) + cost > most:
+            raise OutOfPasses
 
     def _forward(self, x: Tensor) -> Tensor:
         """Return logits (draws, B, K)."""
@@ -243,7 +244,8 @@ def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
         model.eval()
         for parameter, _ in wanted:
             parameter.requires_grad_(False)
-        with _batch_statistics(model) if statistics == "train" else nullcontext(), differentiable(model):
+        normalising = _batch_statistics(model) if statistics == "train" else nullcontext()
+        with normalising, quick_input_gradients(model), differentiable(model):
             yield
     finally:
         for module, training in modes:

@@ -21,7 +21,7 @@ from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
 from sparring.evaluation.provenance import Stopwatch
 
-DEFAULT_ATTACKS = ("fgsm()", 'pgd(steps=100, restarts=5, loss="margin")')
+DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
 CURVE_ATTACK = 'pgd(steps=40, loss="margin")'
 CURVE_GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the threat's eps
 
