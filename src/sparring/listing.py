@@ -26,7 +26,7 @@ CATALOGUES: dict[str, Catalogue[Any]] = {
     "augmentations": AUGMENTATIONS,
 }
 KINDS = (*CATALOGUES, "studies")
-FACTS = {"attacks": ("kind", "source"), "defences": ("source",)}  # what a kind's classes say of themselves
+FACTS = {"attacks": ("kind", "norms", "source"), "defences": ("source",)}  # what a kind's classes say of themselves
 
 
 HEADING = """# Every component
@@ -42,8 +42,12 @@ def rows_of(kind: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     if kind not in CATALOGUES:
         raise InputError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
     facts = FACTS.get(kind, ())
-    rows = [(example(c), *(getattr(c, fact) for fact in facts), summary(c)) for c in CATALOGUES[kind]]
+    rows = [(example(c), *(_told(getattr(c, fact)) for fact in facts), summary(c)) for c in CATALOGUES[kind]]
     return ("call", *facts, "what it is"), rows
+
+
+def _told(fact: str | tuple[str, ...]) -> str:
+    return fact if isinstance(fact, str) else " ".join(fact)
 
 
 def summary(component: type[Component]) -> str:
