@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PEERS := build/peers
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check bench bench-attacks format clean
 
 demo: $(READY)  ## train four defences on the built-in digits, attack them, write reports/demo/report.html
 	$(BIN)/sparring study demo
@@ -20,6 +21,9 @@ check: $(READY)  ## style, types, and who may import whom
 bench: $(READY)  ## speed beside bare PyTorch, by hand: a quiet machine and a few minutes
 	$(BIN)/python benchmarks/speed.py
 
+bench-attacks: $(PEERS)/ready  ## our attacks beside other libraries', by hand: a quiet machine and half an hour
+	PYTHONPATH=$(PEERS)/auto-attack $(PEERS)/bin/python benchmarks/attacks.py $(ARGUMENTS)
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -31,4 +35,12 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sparring needs Python 3.11 or newer: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# The peers live apart: some ask for old versions of what we use, hence --no-deps, and six and the like for their imports.
+$(PEERS)/ready: constraints.txt benchmarks/peers.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . six tqdm requests GitPython
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/peers.txt
+	test -d $(PEERS)/auto-attack || git clone --quiet https://github.com/fra31/auto-attack $(PEERS)/auto-attack
 	touch $@

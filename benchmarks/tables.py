@@ -2,10 +2,15 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from sparring.core.results import Curve, Estimate, StudyResult, load
 
 RESULTS = Path(__file__).parent / "results"
+FASTEST = "the fastest"
+FIGURES = {"budget": "accuracy", "minimal": "median", "universal": "fooling"}
+POINTS, SHARE = 0.002, 0.01  # how much worse a result may be and still count as equal: accuracy, distance
+MEMORY_TARGET = 1.2
 
 
 def percent(value: Estimate | None) -> str:
@@ -63,6 +68,140 @@ def speed() -> str:
 UNITS = (("ratio", " x bare PyTorch"), ("seconds", " s"), ("peak_mb", " MB"))
 
 
+def race_targets(record: dict[str, Any]) -> str:
+    """Return a line for each target: ours beside the peer that it names."""
+    lines = [
+        "| attack | on, within | ours | its result | peer | takes | its result | ours / peer | target | met "
+        "| ours / bare passes |",
+        "| --- " * 11 + "|",
+    ]
+    for key, row in record["rows"].items():
+        ours, images = row["contestants"]["ours"], record["machine"]["images"]
+        for name, target in row["targets"].items():
+            peer_name = reference(row) if name == FASTEST else name
+            if peer_name not in row["contestants"]:
+                continue
+            peer = row["contestants"][peer_name]
+            ratio = ours["seconds"] / scaled(peer, images)
+            met = ratio <= target and not worse(row["kind"], peer["there"], result(row, peer))
+            cells = (
+                *place(key, row), seconds(ours["seconds"]), shown(row, peer["there"]), peer_name, taken(peer, images),
+                shown(row, result(row, peer)), f"{ratio:.3g}", f"{target:g}", "yes" if met else "no", bare(row, ours),
+            )  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def race_contestants(record: dict[str, Any]) -> str:
+    """Return a line for each contestant of each row, and below them the peers' settings."""
+    lines = [
+        "| attack | on, within | who | takes | result | passes an image, forward / back | in batches of |",
+        "| --- " * 7 + "|",
+    ]
+    for key, row in record["rows"].items():
+        for name, entry in row["contestants"].items():
+            passes = f"{entry['forwards'] / entry['images']:.0f} / {entry['backwards'] / entry['images']:.0f}"
+            figure = shown(row, result(row, entry))
+            batch = str(entry["batch"] or "its choice")
+            took = taken(entry, record["machine"]["images"])
+            lines.append(f"| {' | '.join((*place(key, row), name, took, figure, passes, batch))} |")
+    machine = record["machine"]
+    where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
+    circumstances = f"{where}, {machine['threads']} threads, torch {machine['torch']}, {machine['images']} images."
+    return "\n".join([*lines, "", circumstances])
+
+
+def race_memory(record: dict[str, Any]) -> str:
+    """Return peak memory beside the leanest peer's."""
+    lines = ["| attack | on, within | ours | leanest peer | ours / peer | target | met |", "| --- " * 7 + "|"]
+    for key, row in record["rows"].items():
+        peers = {n: mb for n, mb in row["memory"].items() if n != "nothing" and not n.startswith("ours")}
+        if not peers:
+            continue
+        leanest = min(peers, key=peers.__getitem__)
+        ratio = row["memory"]["ours"] / peers[leanest]
+        cells = (
+            *place(key, row), f"{row['memory']['ours']:.0f} MB", f"{leanest}, {peers[leanest]:.0f} MB", f"{ratio:.2f}",
+            f"{MEMORY_TARGET:g}", "yes" if ratio <= MEMORY_TARGET else "no",
+        )  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def reference(row: dict[str, Any]) -> str:
+    """Return the fastest peer whose result is no weaker than ours; if all are weaker, the fastest of all."""
+    peers = {n: e for n, e in row["contestants"].items() if not n.startswith("ours") and result(row, e) is not None}
+    equal = {n: e for n, e in peers.items() if not worse(row["kind"], result(row, e), e["there"])} or peers
+    return min(equal, key=lambda name: equal[name]["seconds"] / equal[name]["images"])
+
+
+def worse(kind: str, one: float | None, other: float | None) -> bool:
+    """Say whether one result is weaker than another, by more than counts as equal; any beats none."""
+    if one is None or other is None:
+        return one is None and other is not None
+    if kind == "minimal":
+        return one > other * (1 + SHARE)
+    return one > other + POINTS if kind == "budget" else one < other
+
+
+def result(row: dict[str, Any], entry: dict[str, Any]) -> float | None:
+    """Return what the row is judged by; None for who fooled less than half, or was stopped with nothing to show."""
+    value = entry.get(FIGURES[row["kind"]])
+    return None if value is None else float(value)
+
+
+def shown(row: dict[str, Any], value: float | None) -> str:
+    """Return a result with its unit."""
+    if value is None:
+        return "none (half not fooled)" if row["kind"] == "minimal" else "none"
+    if row["kind"] == "minimal":
+        return f"median {value:.4f}"
+    return f"{value * 100:.1f} % {'right' if row['kind'] == 'budget' else 'fooled'}"
+
+
+def place(key: str, row: dict[str, Any]) -> tuple[str, str]:
+    """Return the first two cells of a line."""
+    _, model, threat = key.split(" | ")
+    return f"`{row['attack']}`", f"{model}, {threat}"
+
+
+def scaled(entry: dict[str, Any], images: int) -> float:
+    """Return the seconds for all images; one that was stopped has had its time."""
+    return float(entry["seconds"] if entry["stopped"] else entry["seconds"] * images / entry["images"])
+
+
+def taken(entry: dict[str, Any], images: int) -> str:
+    """Return the seconds, and how they came about."""
+    if entry["stopped"]:
+        return f"{seconds(entry['seconds'])}, then stopped"
+    note = "" if entry["images"] == images else f" ({entry['images']} images in {seconds(entry['seconds'])})"
+    return f"{seconds(scaled(entry, images))}{note}"
+
+
+def seconds(value: float) -> str:
+    """Return seconds to three figures."""
+    return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
+
+
+def bare(row: dict[str, Any], ours: dict[str, Any]) -> str:
+    """Return our time over that of the passes alone, at the best batch size for them."""
+    if not ours.get("needed_forwards"):
+        return "-"
+    forwards, backwards = ours["needed_forwards"], ours["needed_backwards"]
+    costs = [forwards * c["forward"] + backwards * (c["both"] - c["forward"]) for c in row["bare"].values()]
+    return f"{ours['seconds'] / min(costs):.2f}"
+
+
+def race() -> dict[str, str]:
+    """Return the tables of `make bench-attacks`; none before it has been run."""
+    path = RESULTS / "attacks.json"
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    makers = {"targets": race_targets, "contestants": race_contestants, "memory": race_memory}
+    return {f"benchmarks.md attacks, {name}": make(record) for name, make in makers.items()}
+
+
 def tables() -> dict[str, str]:
     """Return every table, by the page that shows it and its place there."""
     lenet = load(StudyResult, RESULTS / "lenet-fgsm.json")
@@ -72,9 +211,10 @@ def tables() -> dict[str, str]:
         "studies/lenet-fgsm.md sweep": curves(lenet, sweep=True),
         "studies/lenet-fgsm.md curve": curves(lenet, sweep=False),
         "benchmarks.md speed": speed(),
+        **race(),
     }
 
 
 if __name__ == "__main__":
-    for place, table in tables().items():
-        print(f"{place}\n\n{table}\n")
+    for where, table in tables().items():
+        print(f"{where}\n\n{table}\n")

@@ -3,6 +3,7 @@
 Where the box [0, 1] binds, the truth comes from SciPy's solvers instead.
 """
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -13,13 +14,24 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog, minimize_scalar
 from torch import Tensor, nn
 
-from sparring import run
-from sparring.attacks import ATTACKS
+import sparring
+from sparring import Adversarial
+from sparring.attacks import ATTACKS, prepared
 
 PIXELS = 16
 EXAMPLES = 24
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
-SMALL = {"pgd": 'pgd(steps=40, restarts=3, loss="margin")'}
+SMALL = {
+    "pgd": 'pgd(steps=40, restarts=3, loss="margin")',
+    "apgd": 'apgd(steps=40, loss="targeted_dlr")',
+    "fab": "fab(steps=30)",
+    "square": "square(queries=100)",
+    "autoattack": "autoattack(steps=30, queries=50)",
+    "targeted": "targeted(steps=20)",
+    "hopskipjump": "hopskipjump(steps=8, evaluations=20)",
+    "transfer": "transfer(surrogate='twin', attack=mifgsm())",
+    "universal": "universal(epochs=3, minibatch=8)",
+}
 SPECS = (
     *(SMALL.get(attack.name, f"{attack.name}()") for attack in ATTACKS),
     "pgd(steps=20)",
@@ -32,6 +44,13 @@ every_norm = pytest.mark.parametrize("norm", list(DUAL))
 every_attack_and_norm = pytest.mark.parametrize(
     ("spec", "norm"), [(spec, norm) for spec in SPECS for norm in DUAL if norm in ATTACKS.parse(spec).norms]
 )
+
+
+def run(spec: str, model: nn.Module, x: Tensor, y: Tensor, threat: str, **settings: object) -> Adversarial:
+    """Attack as ever; what learns is fitted to the model on these images first, and a surrogate is the model's twin."""
+    twin = copy.deepcopy(model)
+    attack = prepared(ATTACKS.parse(spec), twin, threat, examples=lambda: (x, y), load=lambda _: twin)
+    return sparring.run(attack, model, x, y, threat, **settings)
 
 
 class Problem:
@@ -80,6 +99,39 @@ def test_margin_pgd_gives_the_exact_verdict(norm: str, classes: int, linear: Cal
         clear = (eps / reach - 1).abs() > 0.02
         assert clear.sum() >= EXAMPLES - 4
         assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        'apgd(steps=50, loss="targeted_dlr")',
+        "fab(steps=20, targets=9)",
+        "fab(steps=20)",
+        "autoattack(steps=50, queries=20)",
+    ],
+)
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_targeted_apgd_fab_and_autoattack_give_the_exact_verdict(
+    norm: str, classes: int, spec: str, linear: Callable
+) -> None:
+    problem = Problem(linear, classes)
+    reach = problem.reach(norm)
+    for eps in levels(reach):
+        found = run(spec, problem.net, problem.x, problem.y, f"{norm}({eps})")
+        clear = (eps / reach - 1).abs() > 0.02
+        assert clear.sum() >= EXAMPLES - 4
+        assert torch.equal(found.success[clear], (reach < eps)[clear])
+
+
+@pytest.mark.parametrize("spec", ["fab()", "fab(targets=9)"])
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@every_norm
+def test_fab_finds_distances_near_the_least_possible(norm: str, classes: int, spec: str, linear: Callable) -> None:
+    problem = Problem(linear, classes)
+    found = run(spec, problem.net, problem.x, problem.y, f"{norm}(inf)")
+    assert found.success.all()
+    assert (found.distance / problem.reach(norm)).median() <= 1.25
 
 
 @pytest.mark.parametrize("classes", [2, 4])

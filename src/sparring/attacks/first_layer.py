@@ -49,7 +49,7 @@ class _Convolution(torch.autograd.Function):
         return output
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]  # torch's own
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
         columns = torch.matmul(weight.flatten(1).t(), grad.flatten(2))

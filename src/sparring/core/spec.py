@@ -228,7 +228,9 @@ def _number(op: ast.AST, *operands: object) -> object:
 
 
 def _arguments(component: Component | type[Component]) -> "list[dataclasses.Field[Any]]":
-    return [f for f in dataclasses.fields(component) if f.init]  # type: ignore[arg-type]  # every component is a dataclass
+    """Return the fields that a call string names; one with `repr=False` is no argument (a loaded model, say)."""
+    fields = dataclasses.fields(component)  # type: ignore[arg-type]  # every component is a dataclass
+    return [f for f in fields if f.init and f.repr]
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

@@ -1,7 +1,7 @@
 """One model's verdict under one threat: clean, under each attack, worst case per example, and the curve over eps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,11 @@ from sparring.attacks import ATTACKS, Attack, Crafting
 from sparring.attacks.adaptation import adaptation
 from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
+from sparring.attacks.learned import prepared
+from sparring.core.errors import InputError
 from sparring.core.results import Curve, Evaluation
 from sparring.core.threat import THREATS, ThreatModel
+from sparring.data import Dataset, Source
 from sparring.data.given import Data, Examples, examples_of
 from sparring.evaluation.bout import Bout
 from sparring.evaluation.checks import checks
@@ -24,6 +27,11 @@ from sparring.evaluation.provenance import Stopwatch
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
 CURVE_ATTACK = 'pgd(steps=40, loss="margin")'
 CURVE_GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the threat's eps
+
+
+def no_surrogate(name: str) -> nn.Module:
+    """Refuse: nothing here can open a run folder; from a module, make `Transfer.of(module, attack=...)`."""
+    raise InputError(f"transfer: no model is at hand for {name!r}; use Transfer.of(model, attack=..., name={name!r})")
 
 
 def evaluate(
@@ -39,6 +47,8 @@ def evaluate(
     batch_size: int | None = None,
     crafting: Crafting | None = None,
     folder: Path | None = None,
+    fit_on: Data | None = None,
+    load: Callable[[str], nn.Module] = no_surrogate,
     name: str = "",
 ) -> Evaluation:
     """Say how robust `model` is: right on the clean example and under every attack, per example, with 95 % intervals.
@@ -48,6 +58,8 @@ def evaluate(
     accuracy-eps curve (default: from a quarter to one and a half of the threat's eps; empty: none). `crafting` says in
     which precision attacks work and what they may cost. In `folder`, what attacks find is kept batch by batch: an
     evaluation that was stopped, started again with the same arguments, goes on from there to the same result.
+    `fit_on`: what learned attacks (universal perturbations) are fitted on; by default the dataset's training split, and
+    never the examples they are judged on. `load` opens the surrogate that a transfer attack names.
     Raises InputError for anything that cannot be evaluated.
     """
     watch, threat = Stopwatch(), THREATS.parse(threat)
@@ -56,6 +68,10 @@ def evaluate(
     given = examples_of(data, split)
     if examples is not None:
         given = given.sample(examples, seed)
+    armoury = [
+        prepared(attack, model, threat, examples=lambda: _to_learn_from(data, split, fit_on), load=load, seed=seed)
+        for attack in armoury
+    ]
     conditions = Conditions(seed=seed, batch_size=batch_size, crafting=crafting, folder=folder)
     bout = Bout.fight(model, given, threat, armoury, conditions)
     clean = confidence(bout.clean, bout.y)
@@ -78,6 +94,17 @@ def evaluate(
         provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
         arrays=bout.flags(given.ids) | bout.gallery(given.ids),
     )
+
+
+def _to_learn_from(data: Data, split: str, fit_on: Data | None) -> tuple[Tensor, Tensor]:
+    """Return images and labels for learned attacks, none of them judged."""
+    if fit_on is not None:
+        given = examples_of(fit_on, "train")
+    elif isinstance(data, str | Source | Dataset):
+        given = examples_of(data, "validation" if split == "train" else "train")
+    else:
+        raise InputError("a learned attack needs examples other than those it is judged on: evaluate(..., fit_on=...)")
+    return given.x, given.y
 
 
 def _grid(threat: ThreatModel, x: Tensor) -> tuple[float, ...]:

@@ -14,7 +14,7 @@ from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.provenance import Stopwatch
-from sparring.recipe import Fitted, Recipe
+from sparring.recipe import Fitted, Recipe, open_run
 from sparring.training.runs import Run
 
 
@@ -62,6 +62,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         batch_size=settings.batch_size,
         crafting=settings.crafting,
         folder=parts,
+        load=lambda run: open_run(Path(run)).model,
         name=fitted.run.path.name,
     )
     evaluation.save(path)

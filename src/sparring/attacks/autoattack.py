@@ -1,0 +1,77 @@
+"""AutoAttack: four attacks that need no tuning, one after another (Croce & Hein 2020, arXiv:2003.01690)."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from sparring.attacks.active import Worst
+from sparring.attacks.adaptation import EOT_DRAWS
+from sparring.attacks.apgd import APGD
+from sparring.attacks.base import Attack
+from sparring.attacks.fab import FAB
+from sparring.attacks.losses import margin
+from sparring.attacks.oracle import Oracle
+from sparring.attacks.square import Square
+from sparring.core.errors import InputError
+from sparring.core.threat import ThreatModel
+
+L1_RESTARTS, L1_TARGETS = 5, 5  # of arXiv:2103.01208
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack(Attack):
+    """Each attack takes on what those before it left standing.
+
+    `version` "standard": APGD on the cross-entropy and on the targeted DLR loss, targeted FAB, Square. "plus": five
+    restarts of APGD on both losses and of FAB, then Square and the targeted ones. "rand", for models that are random:
+    APGD on both losses, its gradients averaged over at least 20 draws. Other numbers of `steps` (APGD, FAB) and
+    `queries` (Square) than AutoAttack's own are no longer AutoAttack: do not publish results of them under its name.
+    """
+
+    name = "autoattack"
+    source = "arXiv:2003.01690"
+    kind = "budget"
+    version: Literal["standard", "plus", "rand"] = "standard"
+    steps: int = 100
+    queries: int = 5000
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.queries < 1:
+            raise InputError(f"autoattack: steps and queries must be at least 1, not {self.steps} and {self.queries}")
+
+    def perturb(
+        self,
+        oracle: Oracle,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        *,
+        target: Tensor | None = None,
+        stop: bool = True,
+    ) -> Tensor:
+        active = Worst(oracle, x, y, target, stop=stop)
+        draws = max(oracle.draws, EOT_DRAWS) if self.version == "rand" else None
+        for attack in self.attacks(threat.name):
+            active.purge()
+            if not len(active):
+                break
+            found = attack.perturb(oracle.branch(draws), active.x, active.y, threat, target=active.target, stop=stop)
+            x_adv = threat.project(found, active.x)
+            logits = oracle.logits(x_adv)
+            active.record(x_adv, margin(logits, active.y, active.target), logits)
+        return active.worst
+
+    def attacks(self, norm: str) -> tuple[Attack, ...]:
+        """Return the attacks in their order."""
+        steps = self.steps
+        dlr, targeted = APGD(steps=steps, loss="dlr"), APGD(steps=steps, loss="targeted_dlr")
+        fab, square = FAB(steps=steps, targets=9), Square(queries=self.queries)
+        if self.version == "rand":
+            return APGD(steps=steps), dlr
+        if self.version == "plus":
+            often = APGD(steps=steps, restarts=5), replace(dlr, restarts=5), FAB(steps=steps, restarts=5)
+            return *often, square, targeted, fab
+        if norm == "l1":
+            return APGD(steps=steps, restarts=L1_RESTARTS), replace(targeted, targets=L1_TARGETS), fab, square
+        return APGD(steps=steps), targeted, fab, square

@@ -1,0 +1,53 @@
+"""Attacks that learn from examples before they perturb others, and `prepared`, which makes any attack ready to run."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+from torch import Tensor, nn
+
+from sparring.attacks.base import Attack
+from sparring.attacks.transfer import Transfer
+from sparring.core.threat import ThreatModel
+
+
+class LearnedAttack(Attack, ABC):
+    """An attack that must be fitted to a model, on a split of its own, before it can perturb anything."""
+
+    @abstractmethod
+    def fit(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel | str, *, seed: int = 0) -> Attack:
+        """Return an ordinary attack, of the same call string, fitted to `model` on these examples within `threat`.
+
+        `x` (N, C, H, W): float images in [0, 1], or uint8; `y` (N,): their labels. They must not be the examples that
+        the attack is judged on. Nothing is left behind on the model or in the global random state.
+        """
+
+
+def prepared(
+    attack: Attack,
+    model: nn.Module,
+    threat: ThreatModel | str,
+    *,
+    examples: Callable[[], tuple[Tensor, Tensor]],
+    load: Callable[[str], nn.Module],
+    seed: int = 0,
+) -> Attack:
+    """Return `attack` ready to run on `model`: surrogates opened, and what learns fitted, however deep inside.
+
+    `examples` gives the images and labels to learn from, `load` the model that a surrogate's name stands for; neither
+    is called unless it is needed. An attack inside a transfer learns from the surrogate.
+    """
+    if isinstance(attack, Transfer):
+        model = load(attack.surrogate) if attack.model is None else attack.model
+        attack = attack.with_model(model)
+
+    def ready(part: object) -> object:
+        if isinstance(part, tuple):
+            return tuple(map(ready, part))
+        if not isinstance(part, Attack):
+            return part
+        return prepared(part, model, threat, examples=examples, load=load, seed=seed)
+
+    inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]
+    attack = replace(attack, **inner)  # type: ignore[type-var]  # every attack is a dataclass
+    return attack.fit(model, *examples(), threat, seed=seed) if isinstance(attack, LearnedAttack) else attack
