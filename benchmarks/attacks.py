@@ -104,7 +104,7 @@ def measured(key: str, row: Row, model: str, problem: Problem, options: argparse
     print(f"\n{key}", flush=True)
     bare(problem.first(min(BARE_BATCHES)), min(BARE_BATCHES))  # whoever is first should not pay for a cold start
     first = key.endswith(f"| {row.threats[model][0]}")
-    peers = {each.name: each for each in row.peers if installed(each)}
+    peers = {each.name: on(each, model) for each in row.peers if installed(each)}
     entries: dict[str, Entry] = {
         ours_name(precision): Entry(Ours(row.ours, precision), problem, 0, math.inf) for precision in row.precisions
     }
@@ -147,6 +147,11 @@ def contest(entries: dict[str, Entry], row: Row, repeats: int) -> tuple[dict[str
             print(f"  {name:20}", {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in result.items()}, flush=True)
         rounds += 1
     return found, rounds
+
+
+def on(each: Contestant, model: str) -> Contestant:
+    """Return the contestant with its settings for a model."""
+    return replace(each, peer=each.peer.having(each.own.get(model, {})))
 
 
 def ours_name(precision: str) -> str:

@@ -104,10 +104,10 @@ def test_margin_pgd_gives_the_exact_verdict(norm: str, classes: int, linear: Cal
 @pytest.mark.parametrize(
     "spec",
     [
-        'apgd(steps=50, loss="targeted_dlr")',
-        "fab(steps=20, targets=9)",
-        "fab(steps=20)",
-        "autoattack(steps=50, queries=20)",
+        'apgd(steps=30, loss="targeted_dlr")',
+        "fab(steps=10, targets=9)",
+        "fab(steps=10)",
+        "autoattack(steps=20, queries=5)",
     ],
 )
 @pytest.mark.parametrize("classes", [2, 3, 5, 10])

@@ -6,6 +6,7 @@ from sparring.attacks.autoattack import AutoAttack
 from sparring.attacks.base import Adversarial, Attack, craft, run
 from sparring.attacks.crafting import Crafting
 from sparring.attacks.ddn import DDN
+from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
 from sparring.attacks.fgsm import FGSM
 from sparring.attacks.fmn import FMN
@@ -28,6 +29,7 @@ ATTACKS = Catalogue(
         UniformNoise,
         FGSM,
         PGD,
+        DeepFool,
         DDN,
         FMN,
         APGD,
@@ -55,6 +57,7 @@ __all__ = [
     "Attack",
     "AutoAttack",
     "Crafting",
+    "DeepFool",
     "HopSkipJump",
     "LearnedAttack",
     "Oracle",

@@ -14,6 +14,11 @@ from sparring.core.threat import ThreatModel
 class LearnedAttack(Attack, ABC):
     """An attack that must be fitted to a model, on a split of its own, before it can perturb anything."""
 
+    @property
+    @abstractmethod
+    def fitted(self) -> bool:
+        """Whether it has been."""
+
     @abstractmethod
     def fit(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel | str, *, seed: int = 0) -> Attack:
         """Return an ordinary attack, of the same call string, fitted to `model` on these examples within `threat`.
@@ -32,10 +37,10 @@ def prepared(
     load: Callable[[str], nn.Module],
     seed: int = 0,
 ) -> Attack:
-    """Return `attack` ready to run on `model`: surrogates opened, and what learns fitted, however deep inside.
+    """Return `attack` ready to run on `model`: surrogates opened and what learns fitted, however deep inside.
 
     `examples` gives the images and labels to learn from, `load` the model that a surrogate's name stands for; neither
-    is called unless it is needed. An attack inside a transfer learns from the surrogate.
+    is called unless it is needed, nor what is ready changed. An attack inside a transfer learns from the surrogate.
     """
     if isinstance(attack, Transfer):
         model = load(attack.surrogate) if attack.model is None else attack.model
@@ -50,4 +55,6 @@ def prepared(
 
     inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]
     attack = replace(attack, **inner)  # type: ignore[type-var]  # every attack is a dataclass
-    return attack.fit(model, *examples(), threat, seed=seed) if isinstance(attack, LearnedAttack) else attack
+    if isinstance(attack, LearnedAttack) and not attack.fitted:
+        return attack.fit(model, *examples(), threat, seed=seed)
+    return attack

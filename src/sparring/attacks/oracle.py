@@ -102,16 +102,19 @@ class Oracle:
         self._pending[1] += self.draws
         return value.detach(), grad, pooled(logits.detach())
 
-    def jacobian(self, x: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the logits (B, K) and the gradients (B, len, C, H, W) of the logits named by `classes` (B, len)."""
+    def jacobian(self, x: Tensor, outputs: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the logits (B, K) and the gradients (B, n, C, H, W) of `outputs`: one forward and n backwards each.
+
+        `outputs`: classes (B, n), whose logits are meant, or a function of the logits to n values each, (B, n).
+        """
         x = x.detach().requires_grad_(True)
         with torch.enable_grad():
             logits = self._forward(x)
             mean = logits[0] if self.draws == 1 else logits.mean(0)
-            columns = mean.gather(1, classes).sum(0)
-            last = classes.shape[1] - 1
+            columns = (mean.gather(1, outputs) if isinstance(outputs, Tensor) else outputs(mean)).sum(0)
+            last = len(columns) - 1
             grads = [_gradient(column, x, keep_graph=place < last) for place, column in enumerate(columns)]
-        self._pending[1] += classes.shape[1] * self.draws
+        self._pending[1] += len(columns) * self.draws
         return mean.detach(), torch.stack(grads, dim=1)
 
     def uniform(self, *shape: int) -> Tensor:

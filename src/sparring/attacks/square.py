@@ -16,7 +16,7 @@ from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import TINY, ThreatModel
 
-HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # after so many changes the squares' area is halved
+HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the last changes before the squares' area is halved
 BLOCK = 64  # changes whose noise is drawn at once
 GRID = 5  # tiles a side of the start in L2 and L1
 
@@ -62,18 +62,21 @@ class Square(Attack):
         """Search once from a fresh start, and record the best images (algorithm 1 of the paper)."""
         search = SEARCHES[threat.name](oracle, active.x, threat)
         measure: Loss = "margin" if active.target is None else "cross_entropy"
-        for change in range(self.queries):
-            share = self.p_init / 2 ** bisect_left(HALVED, change - 1)
-            asked = search.propose(oracle, change - 1, share) if change else search.x_adv
+        for query in range(self.queries):
+            asked = search.propose(oracle, query - 1, self._share(query - 1)) if query else search.x_adv
             logits = oracle.logits(asked)
             fooled = active.fooled(asked, logits) if stop else torch.zeros_like(active.y, dtype=torch.bool)
             search.settle(objective(measure, logits, active.y, active.target), fooled)
-            if bool(fooled.any()) or change == self.queries - 1:  # else the best are in `search`, and do not fool
+            if bool(fooled.any()) or query == self.queries - 1:  # else the best are in `search`, and do not fool
                 kept = active.record(search.x_adv, search.value, logits)
                 if kept is not None:
                     search.rows(kept)
             if not len(active):
                 break
+
+    def _share(self, change: int) -> float:
+        """Return which share of the image the square of this change covers; the first change is number 0."""
+        return self.p_init * 0.5 ** bisect_left(HALVED, change)
 
 
 class Search(ABC):

@@ -1,7 +1,4 @@
-"""Targeted gradient images, as "Deep Adversarial Robustness" (paper 004) makes them to test one model on another's.
-
-Its code: github.com/davisliang/adversarial.
-"""
+"""Targeted gradient images (Liang, Hayes & Althoff 2017, "Deep Adversarial Robustness": paper 004)."""
 
 import math
 from dataclasses import dataclass
@@ -32,7 +29,7 @@ class Targeted(Attack):
     """
 
     name = "targeted"
-    source = "paper 004"
+    source = "github.com/davisliang/adversarial"
     kind = "budget"
     norms = ("linf",)
     steps: int = 100
@@ -59,7 +56,9 @@ class Targeted(Attack):
         target: Tensor | None = None,
         stop: bool = True,
     ) -> Tensor:
-        active = _Sure(oracle, x, y, target, stop=stop, confidence=self.confidence)
+        drawn = self.towards == "random" and target is None
+        draw = oracle.uniform(1) if drawn else y.new_zeros(len(y), 1)
+        active = _Sure(oracle, x, y, target, draw, stop=stop, confidence=self.confidence)
         for restart in range(self.restarts if target is None else 1):  # to one target there is one way
             active.purge()
             if not len(active):
@@ -79,7 +78,7 @@ class Targeted(Attack):
             if not len(active):
                 return
             strongest = grad.flatten(1).abs().amax(1).clamp(min=torch.finfo(grad.dtype).tiny).view(-1, 1, 1, 1)
-            x_adv = threat.project(x_adv + grad.mul_(step_size / strongest), active.x)
+            x_adv = threat.project(x_adv + grad.div_(strongest).mul_(step_size), active.x)
         logits = oracle.logits(x_adv)
         active.record(x_adv, active.merit(logits), logits)
 
@@ -93,7 +92,7 @@ class Targeted(Attack):
         wrong = order.shape[1] - 1
         if self.towards == "least_likely":
             return order[:, wrong - 1 - restart % wrong]
-        place = ((oracle.uniform(1) * wrong).long() + restart) % wrong
+        place = ((active.draw * wrong).long() + restart) % wrong
         return order.gather(1, place).squeeze(1)
 
 
@@ -101,13 +100,25 @@ class _Sure(Worst):
     """Ends an example only when the class that it is led `towards` has enough probability."""
 
     def __init__(
-        self, oracle: Oracle, x: Tensor, y: Tensor, target: Tensor | None, *, stop: bool, confidence: float
+        self,
+        oracle: Oracle,
+        x: Tensor,
+        y: Tensor,
+        target: Tensor | None,
+        draw: Tensor,
+        *,
+        stop: bool,
+        confidence: float,
     ) -> None:
         super().__init__(oracle, x, y, target, stop=stop)
-        self.towards, self._confidence = y, confidence
+        self.draw, self.towards, self._confidence = draw, y, confidence
 
     def fooled(self, x_adv: Tensor, logits: Tensor) -> Tensor:
-        return super().fooled(x_adv, logits) & (self._likelihood(logits) >= self._confidence)
+        """Return which active rows are fooled as is wished, and not yet finished, (B,)."""
+        fooled = succeeded(logits, self.y, self.target)
+        self._oracle.note(fooled, x_adv)  # where a budget ends the attack, any success counts
+        sure = fooled & (self._likelihood(logits) >= self._confidence) & ~self._done
+        return self._oracle.confirm(sure, x_adv, self._judge)
 
     def merit(self, logits: Tensor) -> Tensor:
         """Return the probability of the class that each example is led towards, and 1 more where it is fooled, (B,)."""
@@ -117,5 +128,5 @@ class _Sure(Worst):
         return logits.softmax(1).gather(1, self.towards[:, None]).squeeze(1)
 
     def _leave(self, kept: Tensor) -> Tensor:
-        self.towards = self.towards[kept]
+        self.draw, self.towards = self.draw[kept], self.towards[kept]
         return super()._leave(kept)
