@@ -8,11 +8,12 @@ import math
 import torch
 from torch import Tensor
 
-from sparring.attacks.losses import succeeded
+from sparring.attacks.losses import margin, succeeded
 from sparring.attacks.oracle import Oracle
 from sparring.core.threat import ThreatModel
 
 WORTH = 16  # finished rows leave when they are one in so many: sooner, moving the others would cost more than it saves
+CLEAR = 1e-5  # of the logits' range: a smaller lead may be gone in another batch, whose products round differently
 
 
 class ActiveSet:
@@ -93,15 +94,25 @@ class Worst(ActiveSet):
 class Closest(ActiveSet):
     """Keeps the nearest image that fools in `best`, and its `distance` (inf: none), for the whole batch.
 
-    With `stop` and a finite eps, an example ends as soon as an image within eps is found.
+    An image that fools by no more than rounding is kept only while there is no other. With `stop` and a finite eps, an example ends as soon as an image within eps is found.
     """
 
     def __init__(
-        self, oracle: Oracle, x: Tensor, y: Tensor, threat: ThreatModel, target: Tensor | None, *, stop: bool
+        self,
+        oracle: Oracle,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        target: Tensor | None,
+        *,
+        stop: bool,
+        clear: float = CLEAR,
     ) -> None:
         super().__init__(oracle, x, y, target)
         self.best, self.distance = x.clone(), torch.full((len(x),), math.inf, device=x.device, dtype=x.dtype)
+        self._clear = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         self._threat, self._stop = threat, stop and math.isfinite(threat.eps)
+        self._least = clear
 
     @property
     def reached(self) -> Tensor:
@@ -120,11 +131,13 @@ class Closest(ActiveSet):
         """
         fooled = self.fooled(x_adv, logits)
         distance = self._threat.distance(x_adv, self.x)
-        nearer = fooled & (distance < self.reached)
+        clear = margin(logits, self.y, self.target) > self._least * (logits.amax(1) - logits.amin(1))
+        before = self._clear[self._rows]
+        nearer = fooled & torch.where(clear == before, distance < self.reached, clear)
         rows = self._rows[nearer]
-        self.best[rows], self.distance[rows] = x_adv[nearer], distance[nearer]
+        self.best[rows], self.distance[rows], self._clear[rows] = x_adv[nearer], distance[nearer], clear[nearer]
         self._oracle.note(nearer, x_adv)
-        return fooled, self._finish(nearer & (distance <= self._threat.eps)) if self._stop else None
+        return fooled, self._finish(nearer & clear & (distance <= self._threat.eps)) if self._stop else None
 
     def leave(self, done: Tensor) -> Tensor | None:
         """Let these active rows (a mask) end; if rows leave the batch now, return the mask of those that stay."""

@@ -24,7 +24,8 @@ LAST_GAMMA = 0.001
 class FMN(Attack):
     """Steps up the margin inside a ball that shrinks after each success and grows after each failure.
 
-    Until the first success the ball reaches as far as the boundary would lie if the model were linear. `step_size` is
+    Until the first success the ball reaches just beyond where the boundary would lie if the model were linear (the
+    paper's reaches up to it, and may stay on it for good). `step_size` is
     the first step's length in L2, whatever the norm, and falls to a hundredth of it; `gamma` is the share by which the
     ball changes at first.
     """
@@ -69,7 +70,7 @@ class FMN(Attack):
             grad.masked_fill_(((x_adv <= 0) & (grad < 0)) | ((x_adv >= 1) & (grad > 0)), 0)
             delta, gamma = x_adv - active.x, cosine(self.gamma, LAST_GAMMA, step / self.steps)
             boundary = _length(delta, threat.name) + loss.abs() / _length(grad, DUAL[threat.name])
-            missed = torch.where(active.reached.isinf(), boundary, radius * (1 + gamma))
+            missed = torch.where(active.reached.isinf(), boundary * (1 + LAST_GAMMA), radius * (1 + gamma))
             radius = torch.where(fooled, torch.minimum(radius * (1 - gamma), active.reached), missed)
             radius = torch.minimum(radius, farthest)
             step_size = cosine(first, first / 100, step / self.steps)

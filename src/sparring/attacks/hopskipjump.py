@@ -59,7 +59,7 @@ class HopSkipJump(Attack):
         target: Tensor | None = None,
         stop: bool = True,
     ) -> Tensor:
-        active = Closest(oracle, x, y, threat, target, stop=stop)
+        active = Closest(oracle, x, y, threat, target, stop=stop, clear=0)  # sees no lead
         walk = _Walk(oracle, active, threat)
         walk.begin()
         for step in range(1, self.steps + 1):
