@@ -94,7 +94,8 @@ class Worst(ActiveSet):
 class Closest(ActiveSet):
     """Keeps the nearest image that fools in `best`, and its `distance` (inf: none), for the whole batch.
 
-    An image that fools by no more than rounding is kept only while there is no other. With `stop` and a finite eps, an example ends as soon as an image within eps is found.
+    An image that fools by no more than rounding is kept only while there is no other. With `stop`
+    and a finite eps, an example ends as soon as an image within eps is found.
     """
 
     def __init__(
