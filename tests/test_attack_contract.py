@@ -27,6 +27,7 @@ SMALL = {
     "apgd": "apgd(steps=8)",
     "fab": "fab(steps=6)",
     "square": "square(queries=40)",
+    "cw": "cw(steps=20, search_steps=3)",
     "autoattack": "autoattack(steps=6, queries=20)",
     "targeted": "targeted(steps=8)",
     "hopskipjump": "hopskipjump(steps=3, evaluations=8)",

@@ -21,6 +21,7 @@ from sparring.attacks import ATTACKS, prepared
 PIXELS = 16
 EXAMPLES = 24
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
+MINIMAL = ("deepfool()", "cw()", "ddn()", "fmn()")
 SMALL = {
     "pgd": 'pgd(steps=40, restarts=3, loss="margin")',
     "apgd": 'apgd(steps=40, loss="targeted_dlr")',
@@ -31,6 +32,7 @@ SMALL = {
     "hopskipjump": "hopskipjump(steps=8, evaluations=20)",
     "transfer": "transfer(surrogate='twin', attack=mifgsm())",
     "universal": "universal(epochs=3, minibatch=8)",
+    "cw": "cw(steps=20, search_steps=4)",
 }
 SPECS = (
     *(SMALL.get(attack.name, f"{attack.name}()") for attack in ATTACKS),
@@ -132,6 +134,24 @@ def test_fab_finds_distances_near_the_least_possible(norm: str, classes: int, sp
     found = run(spec, problem.net, problem.x, problem.y, f"{norm}(inf)")
     assert found.success.all()
     assert (found.distance / problem.reach(norm)).median() <= 1.25
+
+
+@pytest.mark.parametrize("scale", [1.0, 50.0])
+@pytest.mark.parametrize("classes", [2, 3, 5, 10])
+@pytest.mark.parametrize(
+    ("spec", "norm"), [(spec, norm) for spec in MINIMAL for norm in ATTACKS.parse(spec).norms if norm != "l1"]
+)
+def test_minimal_attacks_find_the_least_distance(
+    spec: str, norm: str, classes: int, scale: float, linear: Callable
+) -> None:
+    if spec == "ddn()" and scale == 1 and classes > 2:
+        pytest.skip(
+            "of an unsure model, the cross-entropy's gradient leads away from all rivals' mean, not the nearest"
+        )
+    problem = Problem(linear, classes, scale=scale)
+    found = run(spec, problem.net, problem.x, problem.y, f"{norm}(inf)")
+    assert found.success.all()
+    assert (found.distance / problem.reach(norm)).median() <= 1.05
 
 
 @pytest.mark.parametrize("classes", [2, 4])

@@ -5,6 +5,7 @@ from sparring.attacks.apgd import APGD
 from sparring.attacks.autoattack import AutoAttack
 from sparring.attacks.base import Adversarial, Attack, craft, run
 from sparring.attacks.crafting import Crafting
+from sparring.attacks.cw import CW
 from sparring.attacks.ddn import DDN
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.fab import FAB
@@ -29,6 +30,7 @@ ATTACKS = Catalogue(
         UniformNoise,
         FGSM,
         PGD,
+        CW,
         DeepFool,
         DDN,
         FMN,
@@ -47,6 +49,7 @@ ATTACKS = Catalogue(
 __all__ = [
     "APGD",
     "ATTACKS",
+    "CW",
     "DDN",
     "FAB",
     "FGSM",

@@ -57,7 +57,7 @@ class FMN(Attack):
     ) -> Tensor:
         active = Closest(oracle, x, y, threat, target, stop=stop)
         first = self.step_size or FIRST_STEP[threat.name]
-        x_adv, radius = x, torch.full_like(active.distance, math.inf)
+        x_adv, radius = x, torch.zeros_like(active.distance)
         farthest = threat.distance((x < 0.5).to(x.dtype), x)  # no image is farther than the box's opposite corner
         for step in range(self.steps):
             loss, grad, logits = oracle.value_and_gradient(x_adv, lambda z: margin(z, active.y, active.target))
@@ -70,7 +70,8 @@ class FMN(Attack):
             grad.masked_fill_(((x_adv <= 0) & (grad < 0)) | ((x_adv >= 1) & (grad > 0)), 0)
             delta, gamma = x_adv - active.x, cosine(self.gamma, LAST_GAMMA, step / self.steps)
             boundary = _length(delta, threat.name) + loss.abs() / _length(grad, DUAL[threat.name])
-            missed = torch.where(active.reached.isinf(), boundary * (1 + LAST_GAMMA), radius * (1 + gamma))
+            grown = radius * (1 + gamma)
+            missed = torch.where(active.reached.isinf(), torch.maximum(boundary * (1 + LAST_GAMMA), grown), grown)
             radius = torch.where(fooled, torch.minimum(radius * (1 - gamma), active.reached), missed)
             radius = torch.minimum(radius, farthest)
             step_size = cosine(first, first / 100, step / self.steps)
