@@ -162,7 +162,7 @@ ROWS: dict[str, Row] = {
         ),
     ),
     "fmn": Row(
-        "fmn(steps=100, step_size=4)",
+        "fmn(steps=100, gamma=0.2)",
         "minimal",
         both("l2(inf)", "l2(inf)"),
         (

@@ -21,7 +21,7 @@ from sparring.attacks import ATTACKS, prepared
 PIXELS = 16
 EXAMPLES = 24
 DUAL = {"linf": 1, "l2": 2, "l1": math.inf}
-MINIMAL = ("deepfool()", "cw()", "ddn()", "fmn()")
+MINIMAL = ("deepfool()", "cw(step_size=0.01)", "ddn()", "fmn()")
 SMALL = {
     "pgd": 'pgd(steps=40, restarts=3, loss="margin")',
     "apgd": 'apgd(steps=40, loss="targeted_dlr")',

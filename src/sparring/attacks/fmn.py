@@ -16,7 +16,7 @@ from sparring.core.threat import TINY, ThreatModel
 
 DUAL = {"linf": "l1", "l2": "l2", "l1": "linf"}
 ORDER = {"linf": math.inf, "l2": 2.0, "l1": 1.0}
-FIRST_STEP = {"linf": 10.0, "l2": 1.0, "l1": 1.0}
+FIRST_STEP = {"linf": 30.0, "l2": 1.0, "l1": 1.0}
 LAST_GAMMA = 0.001
 
 
@@ -24,10 +24,10 @@ LAST_GAMMA = 0.001
 class FMN(Attack):
     """Steps up the margin inside a ball that shrinks after each success and grows after each failure.
 
-    Until the first success the ball reaches just beyond where the boundary would lie if the model were linear (the
-    paper's reaches up to it, and may stay on it for good). `step_size` is
-    the first step's length in L2, whatever the norm, and falls to a hundredth of it; `gamma` is the share by which the
-    ball changes at first.
+    Until the first success it goes out to just beyond where the boundary would lie if the model were linear. There the
+    paper's goes up to the boundary, not beyond, so that a tie holds it for good; its radius need not grow, and its
+    image may stay inside. `step_size` is the first step's length in L2, whatever the norm, and falls to a hundredth of it;
+    `gamma` is the share by which the ball changes at first.
     """
 
     name = "fmn"
@@ -70,13 +70,15 @@ class FMN(Attack):
             grad.masked_fill_(((x_adv <= 0) & (grad < 0)) | ((x_adv >= 1) & (grad > 0)), 0)
             delta, gamma = x_adv - active.x, cosine(self.gamma, LAST_GAMMA, step / self.steps)
             boundary = _length(delta, threat.name) + loss.abs() / _length(grad, DUAL[threat.name])
-            grown = radius * (1 + gamma)
-            missed = torch.where(active.reached.isinf(), torch.maximum(boundary * (1 + LAST_GAMMA), grown), grown)
+            never, grown = active.reached.isinf(), radius * (1 + gamma)
+            missed = torch.where(never, torch.maximum(boundary * (1 + LAST_GAMMA), grown), grown)
             radius = torch.where(fooled, torch.minimum(radius * (1 - gamma), active.reached), missed)
             radius = torch.minimum(radius, farthest)
             step_size = cosine(first, first / 100, step / self.steps)
             delta.addcdiv_(grad, _length(grad, "l2").view(-1, 1, 1, 1), value=step_size)
-            x_adv = _into_ball(delta, radius.view(-1, 1, 1, 1), threat.name).add_(active.x).clamp_(0, 1)
+            delta = _into_ball(delta, radius.view(-1, 1, 1, 1), threat.name)
+            out = torch.where(never, (radius / _length(delta, threat.name)).clamp_(min=1), 1)
+            x_adv = delta.mul_(out.view(-1, 1, 1, 1)).add_(active.x).clamp_(0, 1)
         active.record(x_adv, oracle.logits(x_adv))
         return active.best
 
