@@ -28,9 +28,9 @@ class CW(Attack):
     succeeds it grows tenfold. `confidence`: the margin that counts as success.
 
     It differs from the authors' code in three ways, by which fewer passes come as near. A descent goes on from where
-    the last one ended, not from the image again. When the bracket of const is halved, steps become smaller. And each example
-    goes at its own pace: one that makes no more progress turns to its next const, and whoever has been through all
-    leaves.
+    the last one ended, not from the image again. When the bracket of const is halved, steps become smaller. And each
+    example goes at its own pace: one that makes no more progress turns to its next const, and whoever has been through
+    all leaves.
     """
 
     name = "cw"

@@ -26,8 +26,8 @@ class FMN(Attack):
 
     Until the first success it goes out to just beyond where the boundary would lie if the model were linear. There the
     paper's goes up to the boundary, not beyond, so that a tie holds it for good; its radius need not grow, and its
-    image may stay inside. `step_size` is the first step's length in L2, whatever the norm, and falls to a hundredth of it;
-    `gamma` is the share by which the ball changes at first.
+    image may stay inside. `step_size` is the first step's length in L2, whatever the norm, and falls to a hundredth of
+    it; `gamma` is the share by which the ball changes at first.
     """
 
     name = "fmn"
