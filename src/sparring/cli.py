@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from sparring.core.errors import InputError, TrainingError
 
@@ -35,6 +37,7 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=True, help="Show, download and verify the datasets.")
 app.add_typer(data_app, name="data")
 out = Console(highlight=False)
+INDENT = (0, 0, 0, 4)
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of run folders.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -181,7 +184,7 @@ def list_components(
     if not kind:
         out.print("\n".join(f"sparring list {name}" for name in listing.KINDS))
         return
-    _print_table(*listing.rows_of(kind))
+    _print_entries(listing.rows_of(kind)[1])
 
 
 @data_app.command("list")
@@ -190,7 +193,7 @@ def data_list() -> None:
     from sparring.data.download import data_folders
     from sparring.listing import rows_of
 
-    _print_table(*rows_of("datasets"))
+    _print_entries(rows_of("datasets")[1])
     out.print(f"looked up in: {', '.join(map(str, data_folders()))}", soft_wrap=True)
 
 
@@ -236,6 +239,8 @@ def _fail(error: object, code: int) -> None:
 
 
 def _print_evaluation(evaluation: "Evaluation", path: Path) -> None:
+    from sparring.attacks import ATTACKS
+
     out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
     for flag in evaluation.flags:
         style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
@@ -243,11 +248,11 @@ def _print_evaluation(evaluation: "Evaluation", path: Path) -> None:
     rows = [("clean", _percent(evaluation.clean), "", "", "")]
     for name, attacked in evaluation.attacked.items():
         passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
-        rows.append(
-            (name, _percent(attacked.accuracy), _percent(attacked.success_rate), passes, f"{attacked.seconds:.1f}")
-        )
+        success = f"{attacked.success_rate.value:.2%}" if attacked.success_rate.n else "-"
+        short = str(ATTACKS.parse(name))  # with what is not default
+        rows.append((short, _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
     rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
-    _print_table(("attack", "accuracy (95 %)", "attack success", "passes f / b", "seconds"), rows)
+    _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
     out.print(f"record: {path}", soft_wrap=True)
 
 
@@ -281,11 +286,20 @@ def _print_files(names: list[str] | None) -> bool:
 def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap="%" in column)  # an interval is read at one glance
     for row in rows:
         table.add_row(*row)
     out.print(table, markup=False)
 
 
+def _print_entries(rows: Sequence[Sequence[str]]) -> None:
+    """Print each row's call, and below it the facts and the summary, which no width of terminal breaks up."""
+    for call, *facts, summary in rows:
+        out.print(call, style="bold", markup=False)
+        if facts:
+            out.print(Padding(Text(" · ".join(facts), style="dim"), INDENT))
+        out.print(Padding(Text(summary), INDENT))
+
+
 def _percent(value: "Estimate") -> str:
-    return f"{value.value:.2%} ({value.low:.2%} to {value.high:.2%})" if value.n else "-"
+    return f"{value.value:.2%} ({value.low:.2%}-{value.high:.2%})" if value.n else "-"
