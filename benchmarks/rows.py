@@ -137,6 +137,7 @@ ROWS: dict[str, Row] = {
                     {"binary_search_steps": 9, "steps": 100, "stepsize": 0.3, "initial_const": 1.0},
                 ),
                 {"binary_search_steps": 1, "steps": 10},
+                {"robust_cnn": {"stepsize": 0.1, "initial_const": 10.0}},
                 images=100,
             ),
             Contestant(
@@ -145,6 +146,7 @@ ROWS: dict[str, Row] = {
                     {"binary_search_steps": 9, "max_iterations": 100, "learning_rate": 0.3, "initial_const": 1.0},
                 ),
                 {"binary_search_steps": 1, "max_iterations": 10},
+                {"robust_cnn": {"learning_rate": 0.1, "initial_const": 10.0}},
                 images=100,
             ),
             Contestant(Torchattacks("CW", {"c": 10, "steps": 200, "lr": 0.1}), {"steps": 10}, images=100),
@@ -169,7 +171,7 @@ ROWS: dict[str, Row] = {
             Contestant(
                 Foolbox("L2FMNAttack", {"steps": 100, "gamma": 0.2}),
                 {"steps": 10},
-                {"lenet": {"max_stepsize": 0.1}, "robust_cnn": {"max_stepsize": 1.0}},
+                {"lenet": {"max_stepsize": 0.1}, "robust_cnn": {"max_stepsize": 10.0}},
             ),
             Contestant(
                 AdvLib("fmn", {"norm": 2, "steps": 100, "γ_init": 0.2}),  # noqa: RUF001  # its own name

@@ -99,6 +99,22 @@ def test_the_closest_image_is_kept_and_under_a_finite_eps_the_first_within_it_en
         assert (kept is not None and kept.tolist() == [False, True]) == ends
 
 
+def test_an_image_that_fools_by_rounding_alone_is_kept_only_while_there_is_no_other() -> None:
+    """Its success would depend on how the judge's batch is rounded; it ends no example either."""
+    x, y = torch.full((2, 1, 1, 1), 0.5), torch.zeros(2).long()
+    closest = Closest(Oracle(nn.Identity(), torch.arange(2)), x, y, THREATS.parse("linf(0.4)"), None, stop=True)
+    hair, lead = torch.tensor([[1.0, 1 + 2e-6, 0.0]] * 2), torch.tensor([[1.0, 1.1, 0.0]] * 2)
+    assert closest.record(x + 0.1, hair)[1] is None
+    assert closest.distance.tolist() == pytest.approx([0.1, 0.1])
+    fooled, kept = closest.record(x + torch.tensor([0.3, 0.45]).view(2, 1, 1, 1), lead)
+    assert fooled.all()
+    assert closest.distance.tolist() == pytest.approx([0.3, 0.45])
+    assert kept is not None
+    assert kept.tolist() == [False, True]
+    closest.record(x[1:] + 0.05, hair[1:])
+    assert closest.distance.tolist() == pytest.approx([0.3, 0.45])
+
+
 # ------------------------------------------------------------------------------------------------------- budgets
 
 
