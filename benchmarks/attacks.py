@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from contest import Entry, Problem, bare, judge, measure
+from contest import Entry, Problem, bare, judge, measure, stands
 from memory import memory
 from rows import ROWS, Contestant, Ours, Row
 from sparring.core.files import replacing
@@ -128,7 +128,8 @@ def measured(key: str, row: Row, model: str, problem: Problem, options: argparse
 def contest(entries: dict[str, Entry], row: Row, repeats: int) -> tuple[dict[str, dict[str, Any]], int]:
     """Let all run in turns; return each one's shortest round, and how many there were.
 
-    `there`: what our images, the first contestant's, achieve on the images that a contestant had.
+    `there`: what our images, the first contestant's, achieve on the images that a contestant had; `differ`: on how many
+    of these one of the two breaks the model and the other does not.
     """
     found: dict[str, dict[str, Any]] = {}
     ours = next(iter(entries.values())).problem.x
@@ -142,6 +143,9 @@ def contest(entries: dict[str, Entry], row: Row, repeats: int) -> tuple[dict[str
             there = judge(entry.problem, ours[:count], row.kind)[FIGURES[row.kind]]
             stopped = result["seconds"] >= entry.limit
             result |= {"images": count, "batch": entry.batch, "stopped": stopped, "there": there}
+            if row.kind == "budget" and x_adv is not None:
+                verdicts = (stands(entry.problem, images[:count]) for images in (ours, x_adv))
+                result["differ"] = int(torch.ne(*verdicts).sum())
             if name not in found or result["seconds"] < found[name]["seconds"]:
                 found[name] = result
             print(f"  {name:20}", {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in result.items()}, flush=True)

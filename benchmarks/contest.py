@@ -107,15 +107,22 @@ def judge(problem: Problem, x_adv: Tensor, kind: str) -> dict[str, float | None]
     clean, now = predictions(problem.model, problem.x), predictions(problem.model, x_adv)
     distance = problem.threat.distance(x_adv, problem.x)
     inside = distance <= problem.threat.eps + TOLERANCE
-    right = clean == problem.y
-    stands = right & ((now == problem.y) | ~inside)
-    result: dict[str, float | None] = {"clean": share(right), "accuracy": share(stands), "outside": share(~inside)}
+    right, stood = clean == problem.y, stands(problem, x_adv)
+    result: dict[str, float | None] = {"clean": share(right), "accuracy": share(stood), "outside": share(~inside)}
     if kind == "minimal":
-        median = float(torch.where(stands, math.inf, distance)[right].median())
+        median = float(torch.where(stood, math.inf, distance)[right].median())
         result["median"] = median if math.isfinite(median) else None
     if kind == "universal":
         result["fooling"] = share((now != clean) & inside)
     return result
+
+
+def stands(problem: Problem, x_adv: Tensor) -> Tensor:
+    """Return which examples (N,) are right, and still are on `x_adv`, or it is out of bounds."""
+    x_adv = x_adv.detach().float().clamp(0, 1)
+    inside = problem.threat.distance(x_adv, problem.x) <= problem.threat.eps + TOLERANCE
+    right = predictions(problem.model, problem.x) == problem.y
+    return right & ((predictions(problem.model, x_adv) == problem.y) | ~inside)
 
 
 def share(mask: Tensor) -> float:

@@ -73,9 +73,10 @@ class Ours:
         return Found(done.x, int(done.forwards.sum()), int(done.backwards.sum()))
 
 
-def both(lenet: str, robust_cnn: str) -> dict[str, tuple[str, ...]]:
-    """Return the threats of a row on both models."""
-    return {"lenet": (lenet,), "robust_cnn": (robust_cnn,)}
+def both(lenet: str, robust_cnn: str, *, cifar_resnet: str = "") -> dict[str, tuple[str, ...]]:
+    """Return the threats of a row on both models, and on the third if it is given one."""
+    found = {"lenet": (lenet,), "robust_cnn": (robust_cnn,)}
+    return found | ({"cifar_resnet": (cifar_resnet,)} if cifar_resnet else {})
 
 
 def on_both(**targets: float) -> dict[str, dict[str, float]]:
@@ -87,7 +88,11 @@ ROWS: dict[str, Row] = {
     "pgd": Row(
         "pgd(steps=40, rel_step_size=0.1)",
         "budget",
-        {"lenet": ("linf(0.3)", "linf(0.2)", "linf(0.1)"), "robust_cnn": ("linf(0.3)",)},
+        {
+            "lenet": ("linf(0.3)", "linf(0.2)", "linf(0.1)"),
+            "robust_cnn": ("linf(0.3)",),
+            "cifar_resnet": ("linf(8/255)",),
+        },
         (
             Contestant(Foolbox("LinfPGD", {"steps": 40, "rel_stepsize": 0.1}), {"steps": 8}),
             Contestant(Torchattacks("PGD", {"steps": 40, "eps": Eps(1), "alpha": Eps(0.1)}), {"steps": 8}),
@@ -107,7 +112,7 @@ ROWS: dict[str, Row] = {
     "deepfool": Row(
         "deepfool()",
         "minimal",
-        both("l2(inf)", "l2(inf)"),
+        both("l2(inf)", "l2(inf)", cifar_resnet="l2(inf)"),
         (
             Contestant(Foolbox("L2DeepFoolAttack", {"steps": 50})),
             Contestant(ART("DeepFool", {"max_iter": 50, "epsilon": 0.02, "nb_grads": 10}), images=100),
@@ -120,7 +125,7 @@ ROWS: dict[str, Row] = {
     "deepfool linf": Row(
         "deepfool()",
         "minimal",
-        both("linf(inf)", "linf(inf)"),
+        both("linf(inf)", "linf(inf)", cifar_resnet="linf(inf)"),
         (
             Contestant(Foolbox("LinfDeepFoolAttack", {"steps": 50})),
             Contestant(AdvLib("df", {"steps": 50, "norm": math.inf})),
@@ -129,7 +134,7 @@ ROWS: dict[str, Row] = {
     "cw": Row(
         "cw()",
         "minimal",
-        both("l2(inf)", "l2(inf)"),
+        both("l2(inf)", "l2(inf)", cifar_resnet="l2(inf)"),
         (
             Contestant(
                 Foolbox(
@@ -157,7 +162,7 @@ ROWS: dict[str, Row] = {
     "ddn": Row(
         "ddn(steps=100, init_norm=3)",
         "minimal",
-        both("l2(inf)", "l2(inf)"),
+        both("l2(inf)", "l2(inf)", cifar_resnet="l2(inf)"),
         (
             Contestant(Foolbox("DDNAttack", {"steps": 100, "init_epsilon": 3.0}), {"steps": 10}),
             Contestant(AdvLib("ddn", {"steps": 100, "init_norm": 3.0, "levels": None}), {"steps": 10}),
@@ -166,7 +171,7 @@ ROWS: dict[str, Row] = {
     "fmn": Row(
         "fmn(steps=100, gamma=0.2)",
         "minimal",
-        both("l2(inf)", "l2(inf)"),
+        both("l2(inf)", "l2(inf)", cifar_resnet="l2(inf)"),
         (
             Contestant(
                 Foolbox("L2FMNAttack", {"steps": 100, "gamma": 0.2}),
@@ -183,7 +188,7 @@ ROWS: dict[str, Row] = {
     "fmn linf": Row(
         "fmn(steps=100, step_size=100, gamma=0.2)",
         "minimal",
-        both("linf(inf)", "linf(inf)"),
+        both("linf(inf)", "linf(inf)", cifar_resnet="linf(inf)"),
         (
             Contestant(Foolbox("LInfFMNAttack", {"steps": 100, "max_stepsize": 100.0, "gamma": 0.2}), {"steps": 10}),
             Contestant(

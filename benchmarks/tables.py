@@ -95,8 +95,9 @@ def race_targets(record: dict[str, Any]) -> str:
 def race_contestants(record: dict[str, Any]) -> str:
     """Return a line for each contestant of each row, and below them the peers' settings."""
     lines = [
-        "| attack | on, within | who | takes | result | passes an image, forward / back | in batches of |",
-        "| --- " * 7 + "|",
+        "| attack | on, within | who | takes | result | verdicts unlike ours | passes an image, forward / back "
+        "| in batches of |",
+        "| --- " * 8 + "|",
     ]
     for key, row in record["rows"].items():
         for name, entry in row["contestants"].items():
@@ -104,7 +105,8 @@ def race_contestants(record: dict[str, Any]) -> str:
             figure = shown(row, result(row, entry))
             batch = str(entry["batch"] or "its choice")
             took = taken(entry, record["machine"]["images"])
-            lines.append(f"| {' | '.join((*place(key, row), name, took, figure, passes, batch))} |")
+            differ = "" if name == "ours" else str(entry.get("differ", ""))
+            lines.append(f"| {' | '.join((*place(key, row), name, took, figure, differ, passes, batch))} |")
     machine = record["machine"]
     where = machine["cpu"] if machine["device"] == "cpu" else machine["device"]
     circumstances = f"{where}, {machine['threads']} threads, torch {machine['torch']}, {machine['images']} images."
@@ -194,12 +196,12 @@ def bare(row: dict[str, Any], ours: dict[str, Any]) -> str:
 
 def race() -> dict[str, str]:
     """Return the tables of `make bench-attacks`; none before it has been run."""
-    path = RESULTS / "attacks.json"
-    if not path.exists():
-        return {}
-    record = json.loads(path.read_text(encoding="utf-8"))
     makers = {"targets": race_targets, "contestants": race_contestants, "memory": race_memory}
-    return {f"benchmarks.md attacks, {name}": make(record) for name, make in makers.items()}
+    found = {}
+    for path in sorted(RESULTS.glob("attacks*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        found |= {f"benchmarks.md {path.stem}, {name}": make(record) for name, make in makers.items()}
+    return {where: table for where, table in found.items() if table.count("\n") > 1}
 
 
 def tables() -> dict[str, str]:
