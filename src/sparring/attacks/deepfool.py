@@ -17,7 +17,6 @@ from sparring.core.threat import FAR, TINY, ThreatModel
 SHARES = (0.6, 0.8, 1.0)  # of the way to the boundary that the first steps go, and all later ones
 SHORTEST = 0.005  # a step's least length, as a share of the way so far: none stays before a boundary that bends away
 LEAST = 1e-6  # and in all, for images whose classes tie
-TRUSTED = 1.5  # by how much a slope may have grown since it was last looked at
 DUAL = {"linf": 1, "l2": 2}
 
 
@@ -30,8 +29,8 @@ class DeepFool(Attack):
 
     Where the model is linear this is the paper's algorithm. Elsewhere it differs in three ways that make it cheaper and
     the perturbation smaller. A pixel at the border of [0, 1] that a step would push out is not counted on. The first
-    steps go part of the way, for they are drawn farthest from the boundary. And the gradient of a class is taken anew
-    only when the class could be the nearest although its boundary was farther before.
+    steps go part of the way, for they are drawn farthest from the boundary. And the gradients of the classes are taken
+    anew only when another class's boundary, as it was last seen, has come to be nearer.
     """
 
     name = "deepfool"
@@ -134,7 +133,7 @@ class _Boundaries:
     def look_again(self, x_adv: Tensor, w: Tensor) -> None:
         """Look at all boundaries where another could be nearer, and set the directions `w` there."""
         others = (self.leads / self.slopes).scatter(1, self.nearest, math.inf).amin(1)
-        rows = others / TRUSTED < self.distance
+        rows = others < self.distance
         if not bool(rows.any()):
             return
         y, target, rivals = self.active.y[rows], self.active.target, self.rivals[rows]
