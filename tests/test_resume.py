@@ -123,7 +123,7 @@ def test_a_killed_process_loses_at_most_the_batch_it_was_at(tmp_path: Path) -> N
     assert start("whole", "whole.json").wait() == 0
     killed = start("parts", "killed.json")
     begin = time.monotonic()
-    while len(list(tmp_path.glob("parts/*.npz"))) < 5 and killed.poll() is None and time.monotonic() - begin < 60:
+    while len(list(tmp_path.glob("parts/[!.]*.npz"))) < 5 and killed.poll() is None and time.monotonic() - begin < 60:
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL)
     killed.wait()

@@ -111,6 +111,28 @@ def test_fooled_examples_leave_before_the_next_attack(
         assert not any(torch.equal(x[i], data.x[j]) for i in range(len(x)) for j in range(8) if found.forwards[j] < 9)
 
 
+@pytest.mark.parametrize("max_forwards", [None, 60])
+def test_what_several_batches_leave_is_attacked_together_to_the_same_end(
+    max_forwards: int | None, net: nn.Module, data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each batch's few survivors alone would cost Square as many calls of the model as a full batch."""
+    attack, means = AutoAttack(steps=5, queries=30), Crafting(max_forwards=max_forwards)
+    calls: list[int] = []
+    net.register_forward_pre_hook(lambda _module, inputs: calls.append(len(inputs[0])))
+    together = run(attack, net, data.x, data.y, "linf(0.05)", batch_size=2, crafting=means)
+    most, gathered = max(calls), len(calls)
+    calls.clear()
+    monkeypatch.setattr(AutoAttack, "gathers", 1)
+    apart = run(attack, net, data.x, data.y, "linf(0.05)", batch_size=2, crafting=means)
+    assert most == 2
+    assert gathered < len(calls)
+    assert 0 < together.success.sum() < len(data.x)
+    assert torch.equal(together.success, apart.success)
+    assert torch.allclose(together.x, apart.x, atol=1e-5)
+    assert torch.equal(together.forwards, apart.forwards)
+    assert torch.equal(together.backwards, apart.backwards)
+
+
 @pytest.mark.parametrize("version", ["standard", "plus", "rand"])
 @pytest.mark.parametrize("norm", NORMS)
 def test_what_any_of_its_attacks_breaks_it_breaks(

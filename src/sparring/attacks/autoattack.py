@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from sparring.attacks.active import Worst
@@ -11,7 +12,7 @@ from sparring.attacks.apgd import APGD
 from sparring.attacks.base import Attack
 from sparring.attacks.fab import FAB
 from sparring.attacks.losses import margin
-from sparring.attacks.oracle import Oracle
+from sparring.attacks.oracle import Oracle, OutOfPasses
 from sparring.attacks.square import Square
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
@@ -21,7 +22,7 @@ L1_RESTARTS, L1_TARGETS = 5, 5  # of arXiv:2103.01208
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(Attack):
-    """Each attack takes on what those before it left standing.
+    """Each attack takes on what those before it left standing, of several batches together.
 
     `version` "standard": APGD on the cross-entropy and on the targeted DLR loss, targeted FAB, Square. "plus": five
     restarts of APGD on both losses and of FAB, then Square and the targeted ones. "rand", for models that are random:
@@ -32,6 +33,7 @@ class AutoAttack(Attack):
     name = "autoattack"
     source = "arXiv:2003.01690"
     kind = "budget"
+    gathers = 4
     version: Literal["standard", "plus", "rand"] = "standard"
     steps: int = 100
     queries: int = 5000
@@ -56,11 +58,23 @@ class AutoAttack(Attack):
             active.purge()
             if not len(active):
                 break
-            found = attack.perturb(oracle.branch(draws), active.x, active.y, threat, target=active.target, stop=stop)
-            x_adv = threat.project(found, active.x)
-            logits = oracle.logits(x_adv)
+            x_adv = self._portioned(attack, oracle.branch(draws), active, threat, stop=stop)
+            logits = torch.cat([part.logits(x_adv[rows]) for rows, part in oracle.portions()])
             active.record(x_adv, margin(logits, active.y, active.target), logits)
         return active.worst
+
+    def _portioned(self, attack: Attack, oracle: Oracle, active: Worst, threat: ThreatModel, *, stop: bool) -> Tensor:
+        """Return the images of one attack, which is let at one portion after another."""
+        x_adv, spent = active.x.clone(), False
+        for rows, part in oracle.portions():
+            x, y, target = active.x[rows], active.y[rows], None if active.target is None else active.target[rows]
+            try:
+                x_adv[rows] = threat.project(attack.perturb(part, x, y, threat, target=target, stop=stop), x)
+            except OutOfPasses:
+                spent = True  # the other portions have as many passes as this one had
+        if spent:
+            raise OutOfPasses
+        return x_adv
 
     def attacks(self, norm: str) -> tuple[Attack, ...]:
         """Return the attacks in their order."""

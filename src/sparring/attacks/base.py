@@ -28,6 +28,7 @@ class Attack(Component, ABC):
     source: ClassVar[str]
     kind: ClassVar[Literal["budget", "minimal"]]
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")  # in which it can attack
+    gathers: ClassVar[int] = 1  # batches that it takes at once, for an attack that asks in portions of its own
 
     @abstractmethod
     def perturb(
@@ -105,17 +106,17 @@ def run(
     x, device, crafting = x.detach(), device_of(model, x), adapted(crafting or Crafting(), model)
     ids = torch.arange(len(x)) if ids is None else ids
     parts = {} if parts is None else parts
-    batch_size = batch_size or suitable_batch(x, device, crafting.draws or 1)
-    batches = torch.split(torch.arange(len(x)), batch_size)
+    at_once = batch_size or suitable_batch(x, device, crafting.draws or 1)
+    batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
     with frozen(model), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
             if number not in parts:
                 batch = Batch(x, y, target, ids, start).rows(rows, device)
                 torch.random.manual_seed(derive(seed, NOISE_STREAM, number))  # a random model's own noise
-                clean = predict(model, batch.x, crafting.draws or 1)
+                clean = _predicted(model, batch.x, crafting, at_once)
                 for name, labels in (("y", y), ("target", target)):
                     check_labels(labels, clean.shape[1], name)
-                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting).to(x.device)
+                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once).to(x.device)
             bar.advance(len(rows))
     done = [parts[number].to(x.device) for number in range(len(batches))]
     return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
@@ -139,7 +140,14 @@ class Batch:
 
 
 def _run_batch(
-    attack: Attack, model: nn.Module, batch: Batch, clean: Tensor, threat: ThreatModel, seed: int, crafting: Crafting
+    attack: Attack,
+    model: nn.Module,
+    batch: Batch,
+    clean: Tensor,
+    threat: ThreatModel,
+    seed: int,
+    crafting: Crafting,
+    at_once: int,
 ) -> Adversarial:
     skipped = succeeded(clean, batch.y, batch.target)
     rows = (~skipped).nonzero().squeeze(1)
@@ -147,16 +155,20 @@ def _run_batch(
     forwards, backwards = torch.zeros_like(batch.y), torch.zeros_like(batch.y)
     if len(rows):
         left = batch.rows(rows, rows.device)
-        oracle = Oracle(model, left.ids, seed=seed, crafting=crafting, start=left.start)
+        oracle = Oracle(model, left.ids, seed=seed, crafting=crafting, start=left.start, at_once=at_once)
         try:
             moved = attack.perturb(oracle, left.x, left.y, threat, target=left.target).detach()
         except OutOfPasses:
             moved = oracle.salvage(left.x)
         moved = threat.project(torch.where(moved.isfinite(), moved, left.x), left.x)
         x_adv[rows], forwards[rows], backwards[rows] = moved, oracle.forwards, oracle.backwards
-        logits = clean.index_copy(0, rows, predict(model, moved, crafting.draws or 1))
+        logits = clean.index_copy(0, rows, _predicted(model, moved, crafting, at_once))
     success = succeeded(logits, batch.y, batch.target)
     return Adversarial(x_adv, success, skipped, threat.distance(x_adv, batch.x), forwards, backwards, logits)
+
+
+def _predicted(model: nn.Module, x: Tensor, crafting: Crafting, at_once: int) -> Tensor:
+    return torch.cat([predict(model, part, crafting.draws or 1) for part in torch.split(x, at_once)])
 
 
 def adapted(crafting: Crafting, model: nn.Module) -> Crafting:

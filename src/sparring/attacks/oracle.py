@@ -59,8 +59,10 @@ class Oracle:
         seed: int | Tensor = 0,
         crafting: Crafting | None = None,
         start: Tensor | None = None,
+        at_once: int | None = None,
     ) -> None:
         self._model, self._seed, self._examples = model, seed, examples
+        self._at_once = at_once or max(len(examples), 1)
         self._crafting = crafting or Crafting()
         self._ledger = Ledger(len(examples), examples.device, self._crafting.max_forwards)
         self._rows = torch.arange(len(examples), device=examples.device)
@@ -176,13 +178,26 @@ class Oracle:
         self._ledger.oracles.append(branch)
         return branch
 
+    def portions(self) -> Iterator[tuple[Tensor, "Oracle"]]:
+        """Yield the places of the active rows (n,), as many as are best asked about at once, with an oracle for each.
+
+        One ledger and one noise, as if all were together. Rows that leave a portion's oracle stay in this one.
+        """
+        self._settle()
+        for places in torch.split(torch.arange(len(self._rows), device=self._rows.device), self._at_once):
+            part = copy.copy(self)
+            part._rows, part._idle, part._pending = self._rows[places], self._idle[places], [0, 0]
+            self._ledger.oracles.append(part)
+            yield places, part
+
     def on(self, model: nn.Module, draws: int) -> "Oracle":
         """Return an oracle for the active rows on another model: the noise is as here, and no pass is charged here.
 
         A warm start goes to it.
         """
         crafting = replace(self._crafting, draws=draws, max_forwards=None)
-        other = Oracle(model, self._examples[self._rows], seed=self._seed, crafting=crafting, start=self.warm_start())
+        examples, start = self._examples[self._rows], self.warm_start()
+        other = Oracle(model, examples, seed=self._seed, crafting=crafting, start=start, at_once=self._at_once)
         other._stream = self._stream
         return other
 
