@@ -72,6 +72,20 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(
     assert nothing.calls < 0.05 * model.calls
 
 
+@pytest.mark.parametrize("sizes", [(4, 8), (8, 4), (5, 20)])
+def test_it_may_go_on_in_batches_of_another_size(
+    sizes: tuple[int, int], make_net: Callable, make_data: Callable, tmp_path: Path
+) -> None:
+    """A machine or a version with other batches finds parts that are not those it would make."""
+    net = make_net(dropout=0.0)
+    data = make_data(net, 20)
+    verdicts = [
+        evaluate(net, (data.x, data.y), "linf(0.1)", ATTACKS, curve=GRID, name="net", batch_size=size, folder=tmp_path)
+        for size in sizes
+    ]
+    assert_same_verdict(*verdicts)
+
+
 def test_a_part_that_is_damaged_is_made_again(make_net: Callable, make_data: Callable, tmp_path: Path) -> None:
     net = make_net(dropout=0.0)
     data = make_data(net, 12)

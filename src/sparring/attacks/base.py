@@ -92,8 +92,8 @@ def run(
     Nothing is left behind: gradients, modes, batch-norm statistics, the inputs and the global random state are as they
     were. An example's result depends on the seed and on its id (by default its place in `x`), not on its batch-mates.
     `batch_size`: by default what suits the device. `start` (N, C, H, W): images to begin from, for attacks that climb.
-    `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by its number as it comes,
-    and what it holds already is not done again.
+    `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by the place of its first
+    example as it comes, and what it holds already, of as many examples, is not done again.
     Raises InputError for input that is not as said above, for a norm that the attack has no form for, and for a model
     that does not give logits (N, K).
     """
@@ -110,15 +110,16 @@ def run(
     batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
     with frozen(model), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
-            if number not in parts:
+            first = int(rows[0])
+            if first not in parts or len(parts[first].success) != len(rows):
                 batch = Batch(x, y, target, ids, start).rows(rows, device)
                 torch.random.manual_seed(derive(seed, NOISE_STREAM, number))  # a random model's own noise
                 clean = _predicted(model, batch.x, crafting, at_once)
                 for name, labels in (("y", y), ("target", target)):
                     check_labels(labels, clean.shape[1], name)
-                parts[number] = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once).to(x.device)
+                parts[first] = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once).to(x.device)
             bar.advance(len(rows))
-    done = [parts[number].to(x.device) for number in range(len(batches))]
+    done = [parts[int(rows[0])].to(x.device) for rows in batches]
     return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
 
 

@@ -17,7 +17,7 @@ FIELDS = tuple(field.name for field in fields(Adversarial))
 
 
 class Parts(MutableMapping[int, Adversarial]):
-    """The finished batches of one attack by number, and the `seconds` they took, earlier runs included.
+    """The finished batches of one attack by the place of their first example; `seconds` they took, earlier runs too.
 
     With a `folder`, each is a file there from the moment it is set; `label` tells this attack's from another's. A file
     that cannot be read counts as missing, and its batch is done again.
@@ -28,26 +28,26 @@ class Parts(MutableMapping[int, Adversarial]):
         self._held: dict[int, Adversarial] = {}
         self._since, self.seconds = time.monotonic(), 0.0
 
-    def __contains__(self, number: object) -> bool:
-        if number not in self._held and isinstance(number, int):
-            self._read(number)
-        return number in self._held
+    def __contains__(self, first: object) -> bool:
+        if first not in self._held and isinstance(first, int):
+            self._read(first)
+        return first in self._held
 
-    def __getitem__(self, number: int) -> Adversarial:
-        return self._held[number]
+    def __getitem__(self, first: int) -> Adversarial:
+        return self._held[first]
 
-    def __setitem__(self, number: int, part: Adversarial) -> None:
+    def __setitem__(self, first: int, part: Adversarial) -> None:
         now = time.monotonic()
         took, self._since = now - self._since, now
         self.seconds += took
-        self._held[number] = part
+        self._held[first] = part
         if self._folder is not None:
             arrays = {name: getattr(part, name).cpu().numpy() for name in FIELDS}
-            with replacing(self._file(self._folder, number)) as temporary:
+            with replacing(self._file(self._folder, first)) as temporary:
                 np.savez(temporary, seconds=took, **arrays)
 
-    def __delitem__(self, number: int) -> None:
-        del self._held[number]
+    def __delitem__(self, first: int) -> None:
+        del self._held[first]
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._held)
@@ -55,16 +55,16 @@ class Parts(MutableMapping[int, Adversarial]):
     def __len__(self) -> int:
         return len(self._held)
 
-    def _file(self, folder: Path, number: int) -> Path:
-        return folder / f"{self._digest}-{number}.npz"
+    def _file(self, folder: Path, first: int) -> Path:
+        return folder / f"{self._digest}-{first}.npz"
 
-    def _read(self, number: int) -> None:
-        file = None if self._folder is None else self._file(self._folder, number)
+    def _read(self, first: int) -> None:
+        file = None if self._folder is None else self._file(self._folder, first)
         if file is None or not file.exists():
             return
         try:
             with file.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
-                self._held[number] = Adversarial(**{name: torch.from_numpy(stored[name]) for name in FIELDS})
+                self._held[first] = Adversarial(**{name: torch.from_numpy(stored[name]) for name in FIELDS})
                 self.seconds += float(stored["seconds"])
         except (*DAMAGED, KeyError):
             return
