@@ -1,5 +1,6 @@
 """Every defence: finite steps, checkpoint round trip to the bit, better than chance, and its formula read slowly."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.attacks import FGSM, PGD
+from sparring.attacks.losses import divergence
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.spec import Component
 from sparring.core.threat import L2, Linf
 from sparring.core.trainable import Learner, Setup, State
 from sparring.data import load
-from sparring.defences import DEFENCES, Adversarial, Defence, NoiseTraining, Standard
+from sparring.defences import ALP, DEFENCES, MART, TRADES, Adversarial, Defence, NoiseTraining, Standard
+from sparring.defences.crafted import Crafted
 from sparring.models import MLP
 from sparring.recipe import Recipe, fit
 from sparring.training.optimisers import Adam
@@ -26,6 +29,10 @@ CALLS = (
     "noise_training(threat=l2(1), mix=1)",
     "adversarial(attack=fgsm(), threat=linf(0.1), mix=0.5)",
     "adversarial(attack=pgd(steps=2), threat=linf(0.1))",
+    "trades(threat=linf(0.1), attack=pgd(steps=2, loss='kl'))",
+    "trades(threat=l2(1), beta=1, attack=fgsm(), halves='joint')",
+    "mart(threat=linf(0.1), attack=pgd(steps=2))",
+    "alp(threat=linf(0.1), attack=pgd(steps=2))",
     "adversarial(attack=pgd(steps=2, restarts=2), threat=l1(2), mix=0.3, halves='separate', crafting='train')",
 )
 MODELS = ('mlp(hidden=(32,), norm="batch")', "cnn()")
@@ -130,6 +137,80 @@ def test_the_adversarial_loss_is_the_papers_formula_read_slowly() -> None:
         moved = (image + 0.1 * grad.sign()).clamp(0, 1).detach()
         slow.append(0.7 * clean.detach() + 0.3 * F.cross_entropy(net(moved), label).detach())
     assert torch.allclose(ours.detach(), torch.stack(slow).mean(), rtol=1e-5)
+
+
+def slow_parts(defence: Crafted) -> tuple[Tensor, list[tuple[Tensor, Tensor, int]]]:
+    """Give the defence's loss, and for each example its probabilities, clean and adversarial, with its label."""
+    x, y = batch(6)
+    net = network().eval()
+    ours, metrics = defence.loss(net, x, y, progress=0.0, generator=generator())
+    x_adv = defence.images(net, x, y, generator=generator())
+    assert ((x_adv - x).abs().amax() <= 0.1 + 1e-6).all()
+    assert set(metrics) == {"accuracy", "adversarial_accuracy"}
+    with torch.no_grad():
+        parts = [(net(a[None])[0], net(b[None])[0], int(k)) for a, b, k in zip(x, x_adv, y, strict=True)]
+    return ours.detach(), parts
+
+
+def slow_kl(p: Tensor, q: Tensor) -> float:
+    return sum(float(a) * math.log(float(a) / float(b)) for a, b in zip(p, q, strict=True))
+
+
+def test_the_trades_loss_is_the_papers_formula_read_slowly() -> None:
+    ours, parts = slow_parts(TRADES(threat=Linf(0.1), beta=2.5))
+    slow = [-math.log(float(a.softmax(0)[k])) + 2.5 * slow_kl(a.softmax(0), b.softmax(0)) for a, b, k in parts]
+    assert float(ours) == pytest.approx(sum(slow) / len(slow), rel=1e-4)
+
+
+def test_trades_climbs_the_divergence_whatever_the_labels() -> None:
+    """A popular library's TRADES attacks the labels' loss instead."""
+    x, y = batch()
+    net = network().eval()
+    one, other = (TRADES(threat=Linf(0.1)).images(net, x, label, generator=generator()) for label in (y, (y + 1) % 10))
+    assert torch.equal(one, other)
+    by_label = Adversarial(attack=PGD(steps=10, rel_step_size=0.225), threat=Linf(0.1))
+    with torch.no_grad():
+        clean = net(x)
+        far, near = (
+            divergence(net(x_adv), clean).mean() for x_adv in (one, by_label.images(net, x, y, generator=generator()))
+        )
+    assert far > near
+
+
+def test_trades_asks_for_the_clean_logits_once() -> None:
+    x, y = batch()
+    net, calls = network().eval(), []
+    net.register_forward_pre_hook(lambda _m, inputs: calls.append(len(inputs[0])))
+    TRADES(threat=Linf(0.1), attack=PGD(steps=10, loss="kl")).loss(net, x, y, progress=0.0, generator=generator())
+    assert calls == [len(x)] * (1 + 10 + 2)  # once for the attack, ten steps, and both images of the loss itself
+
+
+def test_the_mart_loss_is_the_papers_formula_read_slowly() -> None:
+    ours, parts = slow_parts(MART(threat=Linf(0.1), beta=2.5))
+    slow = []
+    for a, b, k in parts:
+        p, q = a.softmax(0), b.softmax(0)
+        rival = max(float(q[j]) for j in range(10) if j != k)
+        boosted = -math.log(float(q[k])) - math.log(1.0001 - rival)
+        slow.append(boosted + 2.5 * slow_kl(p, q) * (1 - float(p[k])))
+    assert float(ours) == pytest.approx(sum(slow) / len(slow), rel=1e-4)
+
+
+def test_the_logit_pairing_loss_is_the_papers_formula_read_slowly() -> None:
+    ours, parts = slow_parts(ALP(threat=Linf(0.1), weight=2.5, mix=0.3))
+    slow = []
+    for a, b, k in parts:
+        mixed = -0.7 * math.log(float(a.softmax(0)[k])) - 0.3 * math.log(float(b.softmax(0)[k]))
+        slow.append(mixed + 2.5 * sum((float(u) - float(v)) ** 2 for u, v in zip(a, b, strict=True)) / 10)
+    assert float(ours) == pytest.approx(sum(slow) / len(slow), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "call", ["trades(beta=-1, ", "mart(beta=-1, ", "alp(weight=-1, ", "alp(mix=1.5, ", "trades(beta=nan, "]
+)
+def test_weights_that_are_none_are_refused(call: str) -> None:
+    with pytest.raises(InputError):
+        DEFENCES.parse(call + "threat=linf(0.1))")
 
 
 def test_halves_differ_only_where_batch_norm_sees_them() -> None:

@@ -237,7 +237,7 @@ def test_suggestions_name_the_closest_or_all() -> None:
         ("pgd(rel_step_size='x')", "pgd: rel_step_size: expected a number"),
         ("pgd(rel_step_size=True)", "pgd: rel_step_size: expected a number"),
         ("pgd(random_start=1)", "pgd: random_start: expected true or false"),
-        ("pgd(loss='hinge')", "pgd: loss: 'hinge' is not one of 'cross_entropy', 'margin', 'dlr'"),
+        ("pgd(loss='hinge')", "pgd: loss: 'hinge' is not one of 'cross_entropy', 'margin', 'dlr', 'kl'"),
         ("pgd(steps=1, steps=2)", "pgd"),
         ("pgd(7, steps=7)", "pgd: argument 'steps' is given twice"),
         ("pgd(1, 0.1, 1, 'margin', True, 0.0, 9)", "pgd: takes at most 6 arguments, not 7"),

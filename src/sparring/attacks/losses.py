@@ -50,6 +50,11 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     return towards.squeeze(1) / (ordered[:, 0] - (ordered[:, 2] + ordered[:, 3]) / 2 + 1e-12)
 
 
+def divergence(logits: Tensor, clean: Tensor) -> Tensor:
+    """Return how far predictions went from those on the original images, KL(clean || now), (B,); no label needed."""
+    return F.kl_div(logits.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
+
+
 def succeeded(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """Return which examples are fooled, (B,): classified as other than `y`, or as `target`.
 

@@ -1,21 +1,20 @@
 """Adversarial training (Goodfellow et al. 2015, arXiv:1412.6572; Madry et al. 2018, arXiv:1706.06083)."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.attacks import Attack, craft
+from sparring.attacks import Attack
 from sparring.attacks.oracle import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
-from sparring.defences.base import LossDefence, accuracy, draw_seed
+from sparring.defences.base import accuracy
+from sparring.defences.crafted import Crafted, Halves, accuracies
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversarial(LossDefence):
+class Adversarial(Crafted):
     """Cross-entropy on clean images and on images that `attack` makes of the same examples with the current network.
 
     The loss is (1 - mix) * clean + mix * adversarial: 0.5 is Goodfellow's even mixture, 1 is Madry's. Batch norm sees
@@ -28,7 +27,7 @@ class Adversarial(LossDefence):
     attack: Attack
     threat: ThreatModel
     mix: float = 1.0
-    halves: Literal["joint", "separate"] = "joint"
+    halves: Halves = "joint"
     crafting: Statistics = "eval"
 
     def __post_init__(self) -> None:
@@ -37,17 +36,10 @@ class Adversarial(LossDefence):
                 f"adversarial: mix is the weight of adversarial images, above 0 and up to 1, not {self.mix}"
             )
 
-    def loss(
-        self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        seed = draw_seed(generator)
-        x_adv = craft(self.attack, net, x, y, self.threat, seed=seed, statistics=self.crafting)
+    def compare(self, net: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.mix == 1:
             logits = net(x_adv)
             return F.cross_entropy(logits, y), {"adversarial_accuracy": accuracy(logits, y)}
-        if self.halves == "joint":
-            clean, adversarial = net(torch.cat([x, x_adv])).chunk(2)
-        else:
-            clean, adversarial = net(x), net(x_adv)
+        clean, adversarial = self.both(net, x, x_adv)
         loss = (1 - self.mix) * F.cross_entropy(clean, y) + self.mix * F.cross_entropy(adversarial, y)
-        return loss, {"accuracy": accuracy(clean, y), "adversarial_accuracy": accuracy(adversarial, y)}
+        return loss, accuracies(clean, adversarial, y)
