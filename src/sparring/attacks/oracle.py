@@ -275,13 +275,23 @@ def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
 @contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
     """Let normalisation layers, and nothing else, work as in training; put their running statistics back after."""
-    norms = [module for module in model.modules() if isinstance(module, _NormBase)]
-    buffers = [buffer for norm in norms for buffer in norm.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    for norm in norms:
+    for norm in _norms(model):
         norm.train()
+    with still_statistics(model):
+        yield
+
+
+@contextmanager
+def still_statistics(model: nn.Module) -> Iterator[None]:
+    """Put the running statistics of normalisation layers back to what they were, whatever passes go through."""
+    buffers = [buffer for norm in _norms(model) for buffer in norm.buffers()]
+    before = [buffer.clone() for buffer in buffers]
     try:
         yield
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)
+
+
+def _norms(model: nn.Module) -> list[_NormBase]:
+    return [module for module in model.modules() if isinstance(module, _NormBase)]

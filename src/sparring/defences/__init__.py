@@ -1,14 +1,50 @@
 """Defences: ways to train a classifier, one file each."""
 
 from sparring.core.spec import Catalogue
+from sparring.defences.a3t import A3T
 from sparring.defences.adversarial import Adversarial
 from sparring.defences.alp import ALP
+from sparring.defences.awp import AWP
 from sparring.defences.base import Defence, LossDefence
+from sparring.defences.label_smoothing import LabelSmoothing
+from sparring.defences.manifold_mixup import ManifoldMixup
 from sparring.defences.mart import MART
+from sparring.defences.mixup import Mixup
 from sparring.defences.noise_training import NoiseTraining
 from sparring.defences.standard import Standard
 from sparring.defences.trades import TRADES
 
-DEFENCES = Catalogue(Defence, "defence", (Standard, NoiseTraining, Adversarial, TRADES, MART, ALP))
+DEFENCES = Catalogue(
+    Defence,
+    "defence",
+    (
+        Standard,
+        LabelSmoothing,
+        Mixup,
+        ManifoldMixup,
+        NoiseTraining,
+        Adversarial,
+        TRADES,
+        MART,
+        ALP,
+        AWP,
+        A3T,
+    ),
+)
 
-__all__ = ["ALP", "DEFENCES", "MART", "TRADES", "Adversarial", "Defence", "LossDefence", "NoiseTraining", "Standard"]
+__all__ = [
+    "A3T",
+    "ALP",
+    "AWP",
+    "DEFENCES",
+    "MART",
+    "TRADES",
+    "Adversarial",
+    "Defence",
+    "LabelSmoothing",
+    "LossDefence",
+    "ManifoldMixup",
+    "Mixup",
+    "NoiseTraining",
+    "Standard",
+]

@@ -1,0 +1,103 @@
+"""Adversarially augmented adversarial training, A3T (Erraqabi, Baratin, Bengio & Lacoste-Julien 2018: paper 003)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparring.attacks import FGSM, Attack, craft
+from sparring.attacks.oracle import Statistics, frozen
+from sparring.core.errors import InputError
+from sparring.core.threat import ThreatModel
+from sparring.core.trainable import Learner, Setup, State
+from sparring.defences.base import Defence, draw_seed
+from sparring.defences.crafted import accuracies
+from sparring.models.discriminator import Discriminator
+from sparring.models.layers import named_layer, tapped
+
+
+@dataclass(frozen=True, kw_only=True)
+class A3T(Defence):
+    """A discriminator tells a layer's clean features from adversarial ones; the layers below learn to fool it.
+
+    Classifier: alpha * CE(f(x), y) + (1 - alpha) * CE(f(x_adv), y) - beta * log D(E(x_adv)), with E the layers up to
+    `layer`. Discriminator: binary cross-entropy, clean 1 and adversarial 0, `discriminator_steps` updates before each
+    of the classifier. The paper's four: alpha 1, beta 0 is simple training; 0.5, 0 adversarial training; 1, 1 A2T;
+    0.5, 1 A3T. Clean and adversarial images go through as one batch.
+    """
+
+    name = "a3t"
+    source = "paper 003 (Erraqabi et al. 2018)"
+    threat: ThreatModel
+    layer: str
+    alpha: float = 0.5
+    beta: float = 1.0
+    attack: Attack = FGSM()
+    discriminator_steps: int = 1
+    hidden: int = 128
+    dropout: float = 0.5
+    crafting: Statistics = "eval"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha <= 1:
+            raise InputError(f"a3t: alpha is the weight of clean images, 0 to 1, not {self.alpha}")
+        if not self.beta >= 0:
+            raise InputError(f"a3t: beta must be at least 0, not {self.beta}")
+        if self.discriminator_steps < 1 or self.hidden < 1:
+            raise InputError("a3t: discriminator_steps and hidden must be at least 1")
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"a3t: dropout is a probability below 1, not {self.dropout}")
+
+    def init(self, setup: Setup) -> State:
+        classifier = setup.classifier()
+        with frozen(classifier), torch.no_grad(), tapped(named_layer(classifier, self.layer)) as features:
+            where = next(iter(classifier.parameters())).device
+            classifier(torch.zeros(1, *setup.shape, device=where))
+        discriminator = Discriminator(features[0].numel(), hidden=self.hidden, dropout=self.dropout).to(where)
+        return State({"classifier": setup.learner(classifier), "discriminator": setup.learner(discriminator)})
+
+    def step(
+        self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        classifier, discriminator = state.learners["classifier"], state.learners["discriminator"]
+        net, seed = classifier.network, draw_seed(generator)
+        x_adv = craft(self.attack, net, x, y, self.threat, seed=seed, statistics=self.crafting)
+        with tapped(named_layer(net, self.layer)) as features:
+            clean, adversarial = net(torch.cat([x, x_adv])).chunk(2)
+        metrics = self._tell_apart(discriminator, features[0].detach())
+        fooling = self._fooling(discriminator.network, features[0].chunk(2)[1])
+        classified = self.alpha * F.cross_entropy(clean, y) + (1 - self.alpha) * F.cross_entropy(adversarial, y)
+        loss = classified + self.beta * fooling
+        classifier.update(loss)
+        return {"loss": loss.detach(), **accuracies(clean, adversarial, y), **metrics}
+
+    def _tell_apart(self, discriminator: Learner, features: Tensor) -> dict[str, Tensor]:
+        """Train the discriminator on the features (2 B, ...) of clean and of adversarial images; return its metrics."""
+        real = torch.ones(len(features), device=features.device)
+        real[len(features) // 2 :] = 0
+        for _ in range(self.discriminator_steps):
+            logits = discriminator.network(features)
+            loss = F.binary_cross_entropy_with_logits(logits, real)
+            discriminator.update(loss)
+        told = ((logits.detach() > 0).float() == real).float().chunk(2)
+        return {
+            "discriminator_loss": loss.detach(),
+            "discriminator_clean_accuracy": told[0].mean(),
+            "discriminator_adversarial_accuracy": told[1].mean(),
+        }
+
+    def _fooling(self, discriminator: nn.Module, features: Tensor) -> Tensor:
+        """Return -log D of adversarial features, whose gradient reaches the layers below and not the discriminator."""
+        if not self.beta:
+            return torch.zeros((), device=features.device)
+        weights = list(discriminator.parameters())
+        for weight in weights:
+            weight.requires_grad_(False)
+        logits = discriminator(features)
+        for weight in weights:
+            weight.requires_grad_(True)
+        return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
+
+    def deploy(self, state: State) -> nn.Module:
+        return state.learners["classifier"].network

@@ -1,0 +1,58 @@
+"""Manifold mixup (Verma et al. 2019, arXiv:1806.05236)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+from sparring.core.trainable import Setup, State
+from sparring.defences.base import LossDefence
+from sparring.defences.mixup import blend, check_alpha, draw_mix, mixed_loss
+from sparring.models.layers import named_layer
+
+INPUT = "input"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifoldMixup(LossDefence):
+    """Mixup of what one of `layers` gives out, drawn anew for each batch; "input" stands for the images themselves."""
+
+    name = "manifold_mixup"
+    source = "arXiv:1806.05236"
+    layers: tuple[str, ...]
+    alpha: float = 2.0
+
+    def __post_init__(self) -> None:
+        check_alpha(self.name, self.alpha)
+        if not self.layers:
+            raise InputError('manifold_mixup: layers is empty; name some, such as layers=("input", "1")')
+
+    def init(self, setup: Setup) -> State:
+        state = super().init(setup)
+        for name in self.layers:
+            if name != INPUT:
+                named_layer(state.learners["classifier"].network, name)
+        return state
+
+    def loss(
+        self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        share, order = draw_mix(len(x), self.alpha, generator)
+        place = int(torch.randint(len(self.layers), (), generator=generator, device=generator.device))
+        name = self.layers[place]
+        if name == INPUT:
+            return mixed_loss(net(blend(x, share, order)), y, share, order)
+        with _blended(named_layer(net, name), share, order):
+            return mixed_loss(net(x), y, share, order)
+
+
+@contextmanager
+def _blended(layer: nn.Module, share: Tensor, order: Tensor) -> Iterator[None]:
+    hook = layer.register_forward_hook(lambda _layer, _inputs, output: blend(output, share, order))
+    try:
+        yield
+    finally:
+        hook.remove()

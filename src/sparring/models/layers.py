@@ -1,0 +1,31 @@
+"""The layers of a network by name, and what they give out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+
+OURS = "network."  # where `assemble` puts the network; its layers may be named without it
+
+
+def named_layer(classifier: nn.Module, name: str) -> nn.Module:
+    """Return the layer called `name`; raises InputError that lists those there are."""
+    layers: dict[str, nn.Module] = dict(classifier.named_modules())
+    for known in (name, OURS + name):
+        if name and known in layers:
+            return layers[known]
+    names = [known.removeprefix(OURS) for known, module in layers.items() if known and not list(module.children())]
+    raise InputError(f"the model has no layer {name!r}; it has {', '.join(names)}")
+
+
+@contextmanager
+def tapped(layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect what `layer` gives out at each call, in the graph, in a list."""
+    outputs: list[Tensor] = []
+    hook = layer.register_forward_hook(lambda _layer, _inputs, output: outputs.append(output))
+    try:
+        yield outputs
+    finally:
+        hook.remove()

@@ -1,0 +1,88 @@
+"""What is special to mixup and manifold mixup: the proportion drawn, what is blended, and the labels' loss."""
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+from torch.nn import functional as F
+
+from sparring import InputError
+from sparring.core.randomness import seeded
+from sparring.core.trainable import Learner, Setup
+from sparring.data import load
+from sparring.defences import DEFENCES, LabelSmoothing, ManifoldMixup, Mixup
+from sparring.defences.mixup import draw_mix
+from sparring.models import MLP
+from sparring.training.optimisers import SGD
+from sparring.training.schedules import Constant
+
+
+def network() -> nn.Module:
+    with seeded(0):
+        return MLP(hidden=(16, 12)).build((1, 8, 8), 10)
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 2.0])
+def test_proportions_are_beta_distributed_and_orders_are_permutations(alpha: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    drawn = [draw_mix(5, alpha, generator) for _ in range(2000)]
+    assert stats.kstest([float(share) for share, _ in drawn], stats.beta(alpha, alpha).cdf).pvalue > 0.01
+    assert all(sorted(order.tolist()) == [0, 1, 2, 3, 4] for _, order in drawn)
+
+
+def test_the_mixup_loss_is_the_papers_formula_read_slowly() -> None:
+    """Cross-entropy against the blended one-hot labels, example by example."""
+    x, y = load("digits()").train.batch(torch.arange(8))
+    net = network()
+    ours, _ = Mixup().loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(3))
+    share, order = draw_mix(8, 1.0, torch.Generator().manual_seed(3))
+    slow = []
+    for i, j in enumerate(order.tolist()):
+        image = share * x[i] + (1 - share) * x[j]
+        label = share * F.one_hot(y[i], 10) + (1 - share) * F.one_hot(y[j], 10)
+        slow.append(-(label * net(image[None])[0].log_softmax(0)).sum())
+    assert torch.allclose(ours, torch.stack(slow).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("layer", ["1", "2", "4"])
+def test_manifold_mixup_blends_what_the_layer_gives_out(layer: str) -> None:
+    x, y = load("digits()").train.batch(torch.arange(8))
+    net = network()
+    ours, _ = ManifoldMixup(layers=(layer,)).loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(3))
+    share, order = draw_mix(8, 2.0, torch.Generator().manual_seed(3))
+    below, above = net[: int(layer) + 1], net[int(layer) + 1 :]
+    features = below(x)
+    logits = above(share * features + (1 - share) * features[order])
+    expected = share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[order])
+    assert torch.allclose(ours, expected, rtol=1e-5)
+    assert not net[int(layer)]._forward_hooks
+
+
+def test_the_input_as_the_only_layer_is_mixup() -> None:
+    x, y = load("digits()").train.batch(torch.arange(8))
+    net = network()
+    one, _ = ManifoldMixup(layers=("input",)).loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(3))
+    other, _ = Mixup(alpha=2.0).loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(one, other)
+
+
+def test_smoothed_labels_are_spread_over_all_classes() -> None:
+    x, y = load("digits()").train.batch(torch.arange(8))
+    net = network()
+    ours, _ = LabelSmoothing(amount=0.3).loss(net, x, y, progress=0.0, generator=torch.Generator())
+    target = 0.7 * F.one_hot(y, 10) + 0.03
+    assert torch.allclose(ours, -(target * net(x).log_softmax(1)).sum(1).mean(), rtol=1e-5)
+
+
+def test_a_layer_that_does_not_exist_is_an_error_before_training() -> None:
+    setup = Setup((1, 8, 8), 10, network, lambda net: Learner(net, SGD(lr=0.1).build(net), Constant()))
+    with pytest.raises(InputError, match="no layer 'conv9'; it has 0, 1"):
+        ManifoldMixup(layers=("input", "conv9")).init(setup)
+
+
+@pytest.mark.parametrize(
+    "call", ["mixup(alpha=0)", "mixup(alpha=inf)", "manifold_mixup(layers=())", "label_smoothing(amount=1)"]
+)
+def test_settings_that_make_no_sense_are_refused(call: str) -> None:
+    with pytest.raises(InputError):
+        DEFENCES.parse(call)
