@@ -58,6 +58,19 @@ def test_manifold_mixup_blends_what_the_layer_gives_out(layer: str) -> None:
     assert not net[int(layer)]._forward_hooks
 
 
+def test_one_layer_is_drawn_for_each_batch_and_the_others_are_left_alone() -> None:
+    x, y = load("digits()").train.batch(torch.arange(8))
+    net, drawn = network(), []
+    for seed in range(12):
+        generators = [torch.Generator().manual_seed(seed) for _ in range(3)]
+        both, *alone = (
+            ManifoldMixup(layers=layers).loss(net, x, y, progress=0.0, generator=generator)[0]
+            for layers, generator in zip((("input", "3"), ("input",), ("3",)), generators, strict=True)
+        )
+        drawn.append([bool(torch.allclose(both, one, rtol=1e-6)) for one in alone])
+    assert sorted(set(map(tuple, drawn))) == [(False, True), (True, False)]
+
+
 def test_the_input_as_the_only_layer_is_mixup() -> None:
     x, y = load("digits()").train.batch(torch.arange(8))
     net = network()

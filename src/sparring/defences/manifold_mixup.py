@@ -1,7 +1,7 @@
 """Manifold mixup (Verma et al. 2019, arXiv:1806.05236)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -41,11 +41,15 @@ class ManifoldMixup(LossDefence):
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         share, order = draw_mix(len(x), self.alpha, generator)
-        place = int(torch.randint(len(self.layers), (), generator=generator, device=generator.device))
-        name = self.layers[place]
-        if name == INPUT:
-            return mixed_loss(net(blend(x, share, order)), y, share, order)
-        with _blended(named_layer(net, name), share, order):
+        chosen = torch.randint(len(self.layers), (), generator=generator, device=generator.device)
+        with ExitStack() as hooks:
+            for place, name in enumerate(self.layers):
+                # a share of 1 changes nothing in the others: to skip them would be to wait for the device
+                own = torch.where(chosen == place, share, 1.0)
+                if name == INPUT:
+                    x = blend(x, own, order)
+                else:
+                    hooks.enter_context(_blended(named_layer(net, name), own, order))
             return mixed_loss(net(x), y, share, order)
 
 
