@@ -61,12 +61,12 @@ class _Backwards(torch.autograd.Function):
     """The identity; its backward tells the counter."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, counter: "Counted") -> Tensor:  # type: ignore[no-untyped-def]
+    def forward(ctx, x: Tensor, counter: "Counted") -> Tensor:  # type: ignore[no-untyped-def]  # torch gives ctx no type
         ctx.counter = counter
         return x.view_as(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[no-untyped-def]  # torch gives ctx no type
         ctx.counter.backwards += len(grad)
         return grad, None
 
@@ -103,11 +103,10 @@ def judge(problem: Problem, x_adv: Tensor, kind: str) -> dict[str, float | None]
     `median`: of the distance over the examples first classified right, those not fooled at infinity; None for infinity.
     `fooling`: share of predictions that changed, for a universal perturbation.
     """
-    x_adv = x_adv.detach().float().clamp(0, 1)
-    clean, now = predictions(problem.model, problem.x), predictions(problem.model, x_adv)
-    distance = problem.threat.distance(x_adv, problem.x)
+    clean, now, distance = seen(problem, x_adv)
     inside = distance <= problem.threat.eps + TOLERANCE
-    right, stood = clean == problem.y, stands(problem, x_adv)
+    right = clean == problem.y
+    stood = right & ((now == problem.y) | ~inside)
     result: dict[str, float | None] = {"clean": share(right), "accuracy": share(stood), "outside": share(~inside)}
     if kind == "minimal":
         median = float(torch.where(stood, math.inf, distance)[right].median())
@@ -119,10 +118,15 @@ def judge(problem: Problem, x_adv: Tensor, kind: str) -> dict[str, float | None]
 
 def stands(problem: Problem, x_adv: Tensor) -> Tensor:
     """Return which examples (N,) are right, and still are on `x_adv`, or it is out of bounds."""
+    clean, now, distance = seen(problem, x_adv)
+    return (clean == problem.y) & ((now == problem.y) | ~(distance <= problem.threat.eps + TOLERANCE))
+
+
+def seen(problem: Problem, x_adv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the classes (N,) seen on the clean images and on the perturbed ones, cut to [0, 1]; and the distances."""
     x_adv = x_adv.detach().float().clamp(0, 1)
-    inside = problem.threat.distance(x_adv, problem.x) <= problem.threat.eps + TOLERANCE
-    right = predictions(problem.model, problem.x) == problem.y
-    return right & ((predictions(problem.model, x_adv) == problem.y) | ~inside)
+    clean, now = predictions(problem.model, problem.x), predictions(problem.model, x_adv)
+    return clean, now, problem.threat.distance(x_adv, problem.x)
 
 
 def share(mask: Tensor) -> float:
