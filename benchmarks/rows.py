@@ -181,7 +181,7 @@ ROWS: dict[str, Row] = {
             Contestant(
                 AdvLib("fmn", {"norm": 2, "steps": 100, "γ_init": 0.2}),  # noqa: RUF001  # its own name
                 {"steps": 10},
-                {"lenet": {"α_init": 0.1}, "robust_cnn": {"α_init": 1.0}},  # noqa: RUF001
+                {"lenet": {"α_init": 0.1}, "robust_cnn": {"α_init": 1.0}},  # noqa: RUF001  # its own name
             ),
         ),
     ),
@@ -192,7 +192,7 @@ ROWS: dict[str, Row] = {
         (
             Contestant(Foolbox("LInfFMNAttack", {"steps": 100, "max_stepsize": 100.0, "gamma": 0.2}), {"steps": 10}),
             Contestant(
-                AdvLib("fmn", {"norm": math.inf, "steps": 100, "α_init": 100.0, "γ_init": 0.2}),  # noqa: RUF001
+                AdvLib("fmn", {"norm": math.inf, "steps": 100, "α_init": 100.0, "γ_init": 0.2}),  # noqa: RUF001  # its own names
                 {"steps": 10},
             ),
         ),

@@ -69,11 +69,11 @@ def test_what_is_classified_wrongly_already_costs_nothing_and_stays(
 
 def test_two_candidates_look_only_at_the_runner_up(linear: Callable) -> None:
     """Of three classes, the third's boundary is nearer than the runner-up's: one pixel is steep for it."""
-    net = linear(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 100.0]]), torch.tensor([0.3, -0.1, -50.0]))
-    x, y = torch.tensor([[[[0.3, 0.499]]]]), torch.tensor([0])
-    assert net(x).argsort(descending=True).tolist() == [[0, 1, 2]] or net(x)[0, 2] > net(x)[0, 1]
+    net = linear(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 100.0]]), torch.tensor([0.4, 0.0, -50.6]))
+    x, y = torch.tensor([[[[0.3, 0.5]]]]), torch.tensor([0])  # behind by 0.1 with a slope of 1, by 1 with one of 100
     far, near = (run(DeepFool(candidates=c), net, x, y, "l2(inf)").distance.item() for c in (2, 3))
-    assert near <= far
+    assert far == pytest.approx(0.1, rel=0.03)
+    assert near == pytest.approx(0.01, rel=0.03)
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -53,7 +53,7 @@ def prepared(
             return part
         return prepared(part, model, threat, examples=examples, load=load, seed=seed)
 
-    inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]
+    inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]  # as below
     attack = replace(attack, **inner)  # type: ignore[type-var]  # every attack is a dataclass
     if isinstance(attack, LearnedAttack) and not attack.fitted:
         return attack.fit(model, *examples(), threat, seed=seed)
