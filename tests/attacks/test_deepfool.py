@@ -25,6 +25,15 @@ class Root(nn.Module):
         return torch.stack([-lead, lead], dim=1)
 
 
+class Mirage(nn.Module):
+    """Three classes of two pixels: the second seems near until the first pixel passes 0.55, the third is honest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = (x - 0.5).flatten(1).T
+        bent = torch.where(first < 0.05, first, 0.05 + 0.01 * (first - 0.05))
+        return torch.stack([torch.zeros_like(bent), bent - 0.1, second - 0.2], dim=1)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_total_is_overshot_once_whatever_the_number_of_steps(norm: str, linear: Callable) -> None:
     """Overshooting each step apart stalls before the boundary or goes too far: the fault of two peers."""
@@ -43,6 +52,13 @@ def test_a_boundary_that_bends_away_is_crossed_all_the_same(norm: str) -> None:
     least = {"linf": 0.15, "l2": 0.6}[norm]  # from 0.1 to 0.25, each pixel
     assert found.success.all()
     assert found.distance == pytest.approx(torch.full((3,), least), rel=0.01)
+
+
+def test_a_boundary_that_has_moved_off_is_given_up_for_the_one_that_is_nearer_now() -> None:
+    x, y = torch.full((2, 1, 1, 2), 0.5), torch.zeros(2).long()
+    found = run(DeepFool(), Mirage(), x, y, "l2(inf)")
+    assert found.success.all()
+    assert (found.distance < 0.22).all()  # one step the wrong way, 0.06, and 0.2 the right way; else beyond 0.5
 
 
 @pytest.mark.parametrize("norm", NORMS)
