@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import sparring
 from sparring import Adversarial
 from sparring.attacks import ATTACKS, prepared
+from sparring.models.perturber import Perturber
 
 PIXELS = 16
 EXAMPLES = 24
@@ -33,6 +34,7 @@ SMALL = {
     "transfer": "transfer(surrogate='twin', attack=mifgsm())",
     "universal": "universal(epochs=3, minibatch=8)",
     "cw": "cw(steps=20, search_steps=4)",
+    "learned": "learned(run='game')",
 }
 SPECS = (
     *(SMALL.get(attack.name, f"{attack.name}()") for attack in ATTACKS),
@@ -51,7 +53,14 @@ every_attack_and_norm = pytest.mark.parametrize(
 def run(spec: str, model: nn.Module, x: Tensor, y: Tensor, threat: str, **settings: object) -> Adversarial:
     """Attack as ever; what learns is fitted to the model on these images first, and a surrogate is the model's twin."""
     twin = copy.deepcopy(model)
-    attack = prepared(ATTACKS.parse(spec), twin, threat, examples=lambda: (x, y), load=lambda _: twin)
+    attack = prepared(
+        ATTACKS.parse(spec),
+        twin,
+        threat,
+        examples=lambda: (x, y),
+        load=lambda _: twin,
+        load_perturber=lambda _: Perturber(hidden=(8,)).build(tuple(x.shape[1:])).to(x.dtype).eval(),
+    )
     return sparring.run(attack, model, x, y, threat, **settings)
 
 

@@ -41,6 +41,10 @@ CALLS = (
     "a3t(threat=linf(0.1), layer='1')",
     "a3t(threat=linf(0.1), layer='1', alpha=1, attack=pgd(steps=2), discriminator_steps=2)",
     "adversarial(attack=pgd(steps=2, restarts=2), threat=l1(2), mix=0.3, halves='separate', crafting='train')",
+    "gan_game(threat=linf(0.1), perturber=perturber(hidden=(24,)))",
+    "gan_game(threat=l2(1), perturber=perturber(hidden=(24,), output='scaled', gives='image'), adversary_updates=2, "
+    "defender_updates=2, adversary_optimiser=sgd(lr=0.1), halves='separate', crafting='eval')",
+    "gat(threat=linf(0.1), perturber=perturber(hidden=(24,), sees='gradient'), power=0.1)",
 )
 MODELS = ('mlp(hidden=(32,), norm="batch")', "cnn()")
 

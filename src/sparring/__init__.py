@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from sparring.core.results import Estimate, Evaluation
     from sparring.core.threat import L1, L2, Linf, ThreatModel
     from sparring.evaluation import evaluate
-    from sparring.recipe import Recipe, fit, load
+    from sparring.models.saved import load
+    from sparring.recipe import Recipe, fit
     from sparring.studies import run_study
 
 _HOMES = {
@@ -37,7 +38,7 @@ _HOMES = {
     "evaluate": "sparring.evaluation",
     "Recipe": "sparring.recipe",
     "fit": "sparring.recipe",
-    "load": "sparring.recipe",
+    "load": "sparring.models.saved",
     "run_study": "sparring.studies",
 }
 _PACKAGES = ("attacks", "data", "defences", "models")

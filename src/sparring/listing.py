@@ -11,6 +11,7 @@ from sparring.data import SOURCES
 from sparring.data.augment import AUGMENTATIONS
 from sparring.defences import DEFENCES
 from sparring.models import MODELS
+from sparring.models.perturber import PERTURBERS
 from sparring.studies import studies
 from sparring.training.optimisers import OPTIMISERS
 from sparring.training.schedules import SCHEDULES
@@ -19,6 +20,7 @@ CATALOGUES: dict[str, Catalogue[Any]] = {
     "attacks": ATTACKS,
     "defences": DEFENCES,
     "models": MODELS,
+    "perturbers": PERTURBERS,
     "datasets": SOURCES,
     "threats": THREATS,
     "optimisers": OPTIMISERS,

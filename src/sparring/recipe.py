@@ -2,7 +2,7 @@
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,15 +11,15 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sparring.core.errors import InputError
-from sparring.core.randomness import seeded
 from sparring.core.spec import Component, convert, literal, suggest
 from sparring.core.trainable import Learner, Setup
 from sparring.data import Dataset, Source
 from sparring.data.augment import Augmentation, NoAugmentation
 from sparring.data.dataset import Split, TrainOn
 from sparring.defences import Defence, Standard
-from sparring.models import MODELS, Model, assemble
-from sparring.models.wrappers import Normalisation, blank_normaliser, normaliser
+from sparring.models import Model, assemble
+from sparring.models.saved import load
+from sparring.models.wrappers import Normalisation, normaliser
 from sparring.training.loop import Plan, train
 from sparring.training.monitor import Monitor
 from sparring.training.optimisers import SGD, Optimiser
@@ -141,14 +141,17 @@ def fit(
     dataset = dataset or recipe.data.load()
     split = _training_split(recipe, dataset)
     fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
-    setup = Setup(dataset.shape, len(dataset.classes), *_makers(recipe, dataset, fabric))
+    setup = Setup(dataset.shape, len(dataset.classes), *_makers(recipe, dataset, fabric), Path(runs))
     run.write_recipe(recipe.to_toml())
     plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)
     state = train(
         recipe.defence, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet)
     )
+    companions = recipe.defence.companions(state)
+    networks = {"model": recipe.defence.deploy(state)} | {name: network for name, (_, network) in companions.items()}
     description = {"model": repr(recipe.model), "normalise": recipe.normalise}
-    run.finish(recipe.defence.deploy(state), {**description, "shape": dataset.shape, "classes": dataset.classes})
+    description |= {name: call for name, (call, _) in companions.items()}
+    run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
     return open_run(run.path)
 
 
@@ -157,31 +160,14 @@ def open_run(path: str | Path) -> Fitted:
     return Fitted(Run(Path(path)), load(path))
 
 
-def load(path: str | Path) -> nn.Module:
-    """Open the classifier of a finished run, in evaluation mode: float images (B, C, H, W) in [0, 1] to logits (B, K).
-
-    Raises InputError if the folder is no finished run, or its weights do not fit its description.
-    """
-    run = Run(Path(path))
-    about = run.read_description()
-    try:
-        shape = (int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2]))
-        with seeded(0):  # the first weights are drawn, then replaced
-            network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
-        model = assemble(blank_normaliser(about["normalise"], shape), network)
-        model.load_state_dict(run.read_weights())
-    except (KeyError, TypeError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{run.path}: model.json and model.safetensors do not fit together ({reason})") from None
-    return model.eval()
-
-
 def _training_split(recipe: Recipe, dataset: Dataset) -> Split:
     split = dataset.split(recipe.train_on)
     return split.sample(recipe.limit, recipe.seed) if recipe.limit else split
 
 
-def _makers(recipe: Recipe, dataset: Dataset, fabric: Fabric) -> Any:
+def _makers(
+    recipe: Recipe, dataset: Dataset, fabric: Fabric
+) -> tuple[Callable[[], nn.Module], Callable[[nn.Module], Learner]]:
     normalise = normaliser(recipe.normalise, _training_split(recipe, dataset))
 
     def classifier() -> nn.Module:

@@ -12,10 +12,11 @@ from sparring.attacks.fab import FAB
 from sparring.attacks.fgsm import FGSM
 from sparring.attacks.fmn import FMN
 from sparring.attacks.hopskipjump import HopSkipJump
-from sparring.attacks.learned import LearnedAttack, prepared
+from sparring.attacks.learned import Learned
 from sparring.attacks.mifgsm import MIFGSM
 from sparring.attacks.oracle import Oracle
 from sparring.attacks.pgd import PGD
+from sparring.attacks.preparing import LearnedAttack, prepared
 from sparring.attacks.square import Square
 from sparring.attacks.targeted import Targeted
 from sparring.attacks.transfer import Transfer
@@ -43,6 +44,7 @@ ATTACKS = Catalogue(
         HopSkipJump,
         Transfer,
         Universal,
+        Learned,
     ),
 )
 
@@ -62,6 +64,7 @@ __all__ = [
     "Crafting",
     "DeepFool",
     "HopSkipJump",
+    "Learned",
     "LearnedAttack",
     "Oracle",
     "Square",

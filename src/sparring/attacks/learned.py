@@ -1,60 +1,54 @@
-"""Attacks that learn from examples before they perturb others, and `prepared`, which makes any attack ready to run."""
+"""A trained perturber, used as an attack on any classifier (Dhillon & Pavse 2018: paper 002)."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import dataclass, field, replace
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from sparring.attacks.base import Attack
-from sparring.attacks.transfer import Transfer
+from sparring.attacks.losses import cross_entropy
+from sparring.attacks.oracle import Oracle
+from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
+from sparring.models.perturber import PerturberNetwork, moved
 
 
-class LearnedAttack(Attack, ABC):
-    """An attack that must be fitted to a model, on a split of its own, before it can perturb anything."""
+@dataclass(frozen=True, kw_only=True)
+class Learned(Attack):
+    """The perturbation that a network gives at sight, trained in `run` (by `gan_game` or `gat`) beside a defender.
 
-    @property
-    @abstractmethod
-    def fitted(self) -> bool:
-        """Whether it has been."""
-
-    @abstractmethod
-    def fit(self, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel | str, *, seed: int = 0) -> Attack:
-        """Return an ordinary attack, of the same call string, fitted to `model` on these examples within `threat`.
-
-        `x` (N, C, H, W): float images in [0, 1], or uint8; `y` (N,): their labels. They must not be the examples that
-        the attack is judged on. Nothing is left behind on the model or in the global random state.
-        """
-
-
-def prepared(
-    attack: Attack,
-    model: nn.Module,
-    threat: ThreatModel | str,
-    *,
-    examples: Callable[[], tuple[Tensor, Tensor]],
-    load: Callable[[str], nn.Module],
-    seed: int = 0,
-) -> Attack:
-    """Return `attack` ready to run on `model`: surrogates opened and what learns fitted, however deep inside.
-
-    `examples` gives the images and labels to learn from, `load` the model that a surrogate's name stands for; neither
-    is called unless it is needed, nor what is ready changed. An attack inside a transfer learns from the surrogate.
+    The model under attack may be another than that defender. Nothing is asked of it, unless the network sees gradients:
+    then one forward and one backward. A target changes nothing, for the network knows of none. `run` is a run folder,
+    or the name of one beside those at hand.
     """
-    if isinstance(attack, Transfer):
-        model = load(attack.surrogate) if attack.model is None else attack.model
-        attack = attack.with_model(model)
 
-    def ready(part: object) -> object:
-        if isinstance(part, tuple):
-            return tuple(map(ready, part))
-        if not isinstance(part, Attack):
-            return part
-        return prepared(part, model, threat, examples=examples, load=load, seed=seed)
+    name = "learned"
+    source = "paper 002 (Dhillon & Pavse 2018)"
+    kind = "budget"
+    run: str
+    network: PerturberNetwork | None = field(default=None, repr=False, compare=False)
 
-    inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]  # as below
-    attack = replace(attack, **inner)  # type: ignore[type-var]  # every attack is a dataclass
-    if isinstance(attack, LearnedAttack) and not attack.fitted:
-        return attack.fit(model, *examples(), threat, seed=seed)
-    return attack
+    def with_network(self, network: PerturberNetwork) -> "Learned":
+        """Return the same attack with its perturber at hand."""
+        return replace(self, network=network)
+
+    def perturb(
+        self,
+        oracle: Oracle,
+        x: Tensor,
+        y: Tensor,
+        threat: ThreatModel,
+        *,
+        target: Tensor | None = None,
+        stop: bool = True,
+    ) -> Tensor:
+        """Return the images; raises InputError without a perturber, or if it was trained on images of another shape."""
+        if self.network is None:
+            raise InputError(f"learned: the perturber of {self.run!r} is not opened; use learned.with_network(network)")
+        if self.network.shape != tuple(x.shape[1:]):
+            raise InputError(f"learned: trained on images {self.network.shape}, not {tuple(x.shape[1:])}")
+        network, seen = self.network.to(x.device), x
+        if network.about.sees == "gradient":
+            _, seen, _ = oracle.value_and_gradient(x, lambda logits: cross_entropy(logits, y))
+        with torch.no_grad():
+            return moved(x, network(seen), threat)

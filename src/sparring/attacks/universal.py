@@ -15,9 +15,9 @@ from sparring.attacks.base import adapted, device_of, predict
 from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.deepfool import DeepFool
 from sparring.attacks.given import check_examples, check_labels, check_model
-from sparring.attacks.learned import LearnedAttack
 from sparring.attacks.losses import margin, succeeded
 from sparring.attacks.oracle import Oracle, frozen
+from sparring.attacks.preparing import LearnedAttack
 from sparring.core.errors import InputError
 from sparring.core.progress import Bar
 from sparring.core.randomness import seeded, uniform

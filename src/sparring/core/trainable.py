@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -75,6 +76,7 @@ class Setup:
     classes: int
     classifier: Callable[[], nn.Module]  # a fresh one, as the recipe's model says, on the run's device
     learner: Callable[[nn.Module], Learner]  # with the recipe's optimiser and schedule
+    runs: Path = Path("runs")  # where the runs are that a recipe may name
 
 
 class Trainable(ABC):
@@ -100,3 +102,7 @@ class Trainable(ABC):
     @abstractmethod
     def deploy(self, state: State) -> nn.Module:
         """Return what the world uses, and attacks."""
+
+    def companions(self, state: State) -> dict[str, tuple[str, nn.Module]]:
+        """Return other networks worth keeping with the run, by name: the call string each is built from, and itself."""
+        return {}

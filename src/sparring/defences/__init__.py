@@ -6,6 +6,8 @@ from sparring.defences.adversarial import Adversarial
 from sparring.defences.alp import ALP
 from sparring.defences.awp import AWP
 from sparring.defences.base import Defence, LossDefence
+from sparring.defences.gan_game import GanGame
+from sparring.defences.gat import GAT
 from sparring.defences.label_smoothing import LabelSmoothing
 from sparring.defences.manifold_mixup import ManifoldMixup
 from sparring.defences.mart import MART
@@ -29,6 +31,8 @@ DEFENCES = Catalogue(
         ALP,
         AWP,
         A3T,
+        GanGame,
+        GAT,
     ),
 )
 
@@ -37,10 +41,12 @@ __all__ = [
     "ALP",
     "AWP",
     "DEFENCES",
+    "GAT",
     "MART",
     "TRADES",
     "Adversarial",
     "Defence",
+    "GanGame",
     "LabelSmoothing",
     "LossDefence",
     "ManifoldMixup",

@@ -42,10 +42,15 @@ class Crafted(LossDefence):
 
     def both(self, net: nn.Module, x: Tensor, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) on clean and on adversarial images."""
-        if self.halves == "separate":
-            return net(x), net(x_adv)
-        clean, adversarial = net(torch.cat([x, x_adv])).chunk(2)
-        return clean, adversarial
+        return both(net, x, x_adv, self.halves)
+
+
+def both(net: nn.Module, x: Tensor, x_adv: Tensor, halves: Halves) -> tuple[Tensor, Tensor]:
+    """Return the logits (B, K) on clean and on adversarial images; see `Crafted` for `halves`."""
+    if halves == "separate":
+        return net(x), net(x_adv)
+    clean, adversarial = net(torch.cat([x, x_adv])).chunk(2)
+    return clean, adversarial
 
 
 def accuracies(clean: Tensor, adversarial: Tensor, y: Tensor) -> dict[str, Tensor]:

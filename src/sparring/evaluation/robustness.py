@@ -11,7 +11,7 @@ from sparring.attacks import ATTACKS, Attack, Crafting
 from sparring.attacks.adaptation import adaptation
 from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
-from sparring.attacks.learned import prepared
+from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
 from sparring.core.results import Curve, Evaluation
 from sparring.core.threat import THREATS, ThreatModel
@@ -23,15 +23,11 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
 from sparring.evaluation.provenance import Stopwatch
+from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
 CURVE_ATTACK = 'pgd(steps=40, loss="margin")'
 CURVE_GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the threat's eps
-
-
-def no_surrogate(name: str) -> nn.Module:
-    """Refuse: nothing here can open a run folder; from a module, make `Transfer.of(module, attack=...)`."""
-    raise InputError(f"transfer: no model is at hand for {name!r}; use Transfer.of(model, attack=..., name={name!r})")
 
 
 def evaluate(
@@ -49,6 +45,7 @@ def evaluate(
     folder: Path | None = None,
     fit_on: Data | None = None,
     load: Callable[[str], nn.Module] = no_surrogate,
+    load_perturber: Callable[[str], PerturberNetwork] = no_perturber,
     name: str = "",
 ) -> Evaluation:
     """Say how robust `model` is: right on the clean example and under every attack, per example, with 95 % intervals.
@@ -59,7 +56,8 @@ def evaluate(
     which precision attacks work and what they may cost. In `folder`, what attacks find is kept batch by batch: an
     evaluation that was stopped, started again with the same arguments, goes on from there to the same result.
     `fit_on`: what learned attacks (universal perturbations) are fitted on; by default the dataset's training split, and
-    never the examples they are judged on. `load` opens the surrogate that a transfer attack names.
+    never the examples they are judged on. `load` opens the surrogate that a transfer attack names, `load_perturber` the
+    perturber of the run that a learned one names.
     Raises InputError for anything that cannot be evaluated.
     """
     watch, threat = Stopwatch(), THREATS.parse(threat)
@@ -69,7 +67,15 @@ def evaluate(
     if examples is not None:
         given = given.sample(examples, seed)
     armoury = [
-        prepared(attack, model, threat, examples=lambda: _to_learn_from(data, split, fit_on), load=load, seed=seed)
+        prepared(
+            attack,
+            model,
+            threat,
+            examples=lambda: _to_learn_from(data, split, fit_on),
+            load=load,
+            load_perturber=load_perturber,
+            seed=seed,
+        )
         for attack in armoury
     ]
     conditions = Conditions(seed=seed, batch_size=batch_size, crafting=crafting, folder=folder)

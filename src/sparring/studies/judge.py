@@ -14,7 +14,8 @@ from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.provenance import Stopwatch
-from sparring.recipe import Fitted, Recipe, open_run
+from sparring.models.saved import load, load_perturber
+from sparring.recipe import Fitted, Recipe
 from sparring.training.runs import Run
 
 
@@ -62,7 +63,8 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         batch_size=settings.batch_size,
         crafting=settings.crafting,
         folder=parts,
-        load=lambda run: open_run(Path(run)).model,
+        load=lambda name: load(Run.find(name, fitted.run.path.parent).path),
+        load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),
         name=fitted.run.path.name,
     )
     evaluation.save(path)

@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
-from sparring.core.errors import TrainingError
+from sparring.core.errors import InputError, TrainingError
 from sparring.core.randomness import derive, seeded
 from sparring.core.results import EpochMetrics
-from sparring.core.trainable import Setup, State, Trainable
+from sparring.core.trainable import Learner, Setup, State, Trainable
 from sparring.data.dataset import Split, to_float
 from sparring.training.monitor import Monitor
 from sparring.training.runs import Run
@@ -60,12 +60,18 @@ def train(
     """
     with seeded(plan.seed):
         state = trainable.init(setup)
+        if 1 in (plan.batch_size, len(split)) and any(map(_has_batch_norm, state.learners.values())):
+            raise InputError("batch norm cannot train on one image at a time: raise batch_size (or limit)")
         loop = _Loop(trainable, split, plan, run, fabric, monitor, state)
         if run.begun:
             loop.restore(run.read_checkpoint())
         with _interruptible() as interrupted:
             loop.run_epochs(interrupted)
     return state
+
+
+def _has_batch_norm(learner: Learner) -> bool:
+    return any(isinstance(module, nn.BatchNorm1d) for module in learner.network.modules())
 
 
 class _Loop:
@@ -161,7 +167,10 @@ class _Loop:
     def _end_epoch(self) -> None:
         means = self._means()
         self.state.losses.append(means["loss"])
-        self.trainable.epoch_end(self.state, means)
+        try:
+            self.trainable.epoch_end(self.state, means)
+        except TrainingError as error:
+            self._give_up(str(error))
         self.history.append(EpochMetrics(self.position.epoch, means, round(self.position.seconds, 3)))
         self.position = Position(self.position.epoch + 1, first_loss=self.position.first_loss)
         self.run.write_metrics(self.history)

@@ -33,6 +33,11 @@ class Run:
         known = sorted(root.glob(f"*-{digest}"))
         return Run(known[0] if known else root / f"{name}-{digest}")
 
+    @staticmethod
+    def find(name: str, among: Path) -> "Run":
+        """Return the run that `name` means: a folder's path, or the name of a folder in `among`; it need not exist."""
+        return Run(among / name if (among / name).is_dir() else Path(name))
+
     @property
     def finished(self) -> bool:
         """Whether training came to its end here."""
@@ -89,10 +94,11 @@ class Run:
         except (ValueError, TypeError) as error:
             raise InputError(f"{path}: not readable as metrics ({error})") from None
 
-    def finish(self, model: nn.Module, description: dict[str, Any]) -> None:
-        """Write the deployed model; its description comes last and marks the run as finished."""
-        with replacing(self.path / "model.safetensors") as part:
-            save_file({key: value.contiguous().cpu() for key, value in model.state_dict().items()}, part)
+    def finish(self, networks: dict[str, nn.Module], description: dict[str, Any]) -> None:
+        """Write the networks by name, the deployed "model" and others; the description marks the run as finished."""
+        for name, network in networks.items():
+            with replacing(self.path / f"{name}.safetensors") as part:
+                save_file({key: value.contiguous().cpu() for key, value in network.state_dict().items()}, part)
         with replacing(self.path / "model.json") as part:
             part.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
@@ -110,9 +116,9 @@ class Run:
             raise InputError(f"{path}: not a description of a model")
         return content
 
-    def read_weights(self) -> dict[str, Tensor]:
-        """Read the deployed model's parameters."""
-        path = self.path / "model.safetensors"
+    def read_weights(self, name: str = "model") -> dict[str, Tensor]:
+        """Read the parameters of the deployed model, or of another network that `finish` was given."""
+        path = self.path / f"{name}.safetensors"
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:

@@ -1,0 +1,52 @@
+"""What a finished run holds: its classifier, and the networks that were trained beside it."""
+
+from pathlib import Path
+
+from torch import nn
+
+from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.models import MODELS, assemble
+from sparring.models.perturber import PERTURBERS, PerturberNetwork
+from sparring.models.wrappers import blank_normaliser
+from sparring.training.runs import Run
+
+
+def load(path: str | Path) -> nn.Module:
+    """Open the classifier of a finished run, in evaluation mode: float images (B, C, H, W) in [0, 1] to logits (B, K).
+
+    Raises InputError if the folder is no finished run, or its weights do not fit its description.
+    """
+    run = Run(Path(path))
+    about = run.read_description()
+    try:
+        shape = _shape(about)
+        with seeded(0):  # the first weights are drawn, then replaced
+            network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
+        model = assemble(blank_normaliser(about["normalise"], shape), network)
+        model.load_state_dict(run.read_weights())
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{run.path}: model.json and model.safetensors do not fit together ({reason})") from None
+    return model.eval()
+
+
+def load_perturber(path: str | Path) -> PerturberNetwork:
+    """Open the perturber that was trained in a run, in evaluation mode; raises InputError if there is none."""
+    run = Run(Path(path))
+    about = run.read_description()
+    if "perturber" not in about:
+        raise InputError(f"{run.path}: no perturber was trained in this run; gan_game and gat train one")
+    try:
+        with seeded(0):
+            network = PERTURBERS.parse(about["perturber"]).build(_shape(about))
+        network.load_state_dict(run.read_weights("perturber"))
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{run.path}: model.json and perturber.safetensors do not fit together ({reason})") from None
+    network.eval()
+    return network
+
+
+def _shape(about: dict[str, list[int]]) -> tuple[int, int, int]:
+    return int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2])
