@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,12 @@ def test_training_leaves_the_global_random_state_alone(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     fit(recipe(epochs=1), runs=tmp_path, quiet=True)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_an_epochs_end_takes_is_part_of_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Standard, "epoch_end", lambda *_: time.sleep(0.4))
+    fitted = fit(recipe(defence="standard()", limit=100, epochs=1), runs=tmp_path, quiet=True)
+    assert fitted.run.read_metrics()[0].seconds >= 0.4
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_others(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_type_hints
 
 import tomli_w
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.spec import Component, convert, literal, suggest
@@ -141,7 +141,13 @@ def fit(
     dataset = dataset or recipe.data.load()
     split = _training_split(recipe, dataset)
     fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
-    setup = Setup(dataset.shape, len(dataset.classes), *_makers(recipe, dataset, fabric), Path(runs))
+    setup = Setup(
+        dataset.shape,
+        len(dataset.classes),
+        *_makers(recipe, dataset, fabric),
+        Path(runs),
+        _validation(recipe, dataset, fabric),
+    )
     run.write_recipe(recipe.to_toml())
     plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)
     state = train(
@@ -178,3 +184,18 @@ def _makers(
         return Learner(network, recipe.optimiser.build(network), recipe.schedule)
 
     return classifier, learner
+
+
+def _validation(recipe: Recipe, dataset: Dataset, fabric: Fabric) -> Callable[[int], tuple[Tensor, Tensor]]:
+    def validation(count: int) -> tuple[Tensor, Tensor]:
+        if recipe.train_on != "train":
+            raise InputError(
+                f"recipe: {recipe.defence.name} judges by the validation split, which train_on = "
+                f'"{recipe.train_on}" trains on; set train_on = "train"'
+            )
+        if not len(dataset.validation):
+            raise InputError(f"recipe: {recipe.defence.name} needs validation images, and {dataset.source} has none")
+        drawn = dataset.validation.sample(count, recipe.seed)
+        return drawn.images().to(fabric.device), drawn.y.to(fabric.device)
+
+    return validation

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from sparring.core.errors import InputError
+
 
 class Rates(Protocol):
     """A learning-rate schedule: the factor on the base rate, from the progress and past epochs' losses."""
@@ -44,11 +46,16 @@ class Learner:
 
 @dataclass
 class State:
-    """All that must survive a restart: the learners by name, tensors of the method's own, and the epochs' losses."""
+    """All that must survive a restart: the learners by name, tensors of the method's own, and the epochs' losses.
+
+    `networks` and `data` never change: `init` opens them again, and no checkpoint holds them.
+    """
 
     learners: dict[str, Learner]
     extra: dict[str, Tensor] = field(default_factory=dict)
     losses: list[float] = field(default_factory=list)
+    networks: dict[str, nn.Module] = field(default_factory=dict)
+    data: dict[str, Tensor] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything as plain containers of tensors, safe to load with `weights_only=True`."""
@@ -64,8 +71,13 @@ class State:
         for name, learner in self.learners.items():
             learner.network.load_state_dict(saved["learners"][name]["network"])
             learner.optimiser.load_state_dict(saved["learners"][name]["optimiser"])
-        self.extra = dict(saved["extra"])
+        where = next(p.device for learner in self.learners.values() for p in learner.network.parameters())
+        self.extra = {name: value.to(where) for name, value in saved["extra"].items()}
         self.losses = list(saved["losses"])
+
+
+def _no_validation(_count: int) -> tuple[Tensor, Tensor]:
+    raise InputError("no validation images are at hand here; train by a recipe, or set Setup(validation=...)")
 
 
 @dataclass(frozen=True)
@@ -77,6 +89,7 @@ class Setup:
     classifier: Callable[[], nn.Module]  # a fresh one, as the recipe's model says, on the run's device
     learner: Callable[[nn.Module], Learner]  # with the recipe's optimiser and schedule
     runs: Path = Path("runs")  # where the runs are that a recipe may name
+    validation: Callable[[int], tuple[Tensor, Tensor]] = _no_validation  # so many images, if there are, and labels
 
 
 class Trainable(ABC):
@@ -97,7 +110,11 @@ class Trainable(ABC):
         """
 
     def epoch_end(self, state: State, metrics: dict[str, float]) -> None:  # noqa: B027  # a hook; most need none
-        """Look at a finished epoch's mean metrics."""
+        """Look at a finished epoch's mean metrics; what is added to them is written with them."""
+
+    def finished(self, state: State) -> bool:
+        """Return whether to end before the last epoch; asked between epochs, and again after a restart."""
+        return False
 
     @abstractmethod
     def deploy(self, state: State) -> nn.Module:

@@ -97,7 +97,7 @@ class _Loop:
     def run_epochs(self, interrupted: threading.Event) -> None:
         self.monitor.begin(self.plan.epochs, self.steps, self.position.epoch, self.position.step)
         with self.monitor:
-            while self.position.epoch < self.plan.epochs:
+            while self.position.epoch < self.plan.epochs and not self.trainable.finished(self.state):
                 self._run_epoch(interrupted)
 
     def _run_epoch(self, interrupted: threading.Event) -> None:
@@ -165,12 +165,13 @@ class _Loop:
         return {name: float(total) / self.position.seen for name, total in self.position.sums.items()}
 
     def _end_epoch(self) -> None:
-        means = self._means()
+        means, begin = self._means(), time.monotonic()
         self.state.losses.append(means["loss"])
         try:
             self.trainable.epoch_end(self.state, means)
         except TrainingError as error:
             self._give_up(str(error))
+        self.position.seconds += time.monotonic() - begin
         self.history.append(EpochMetrics(self.position.epoch, means, round(self.position.seconds, 3)))
         self.position = Position(self.position.epoch + 1, first_loss=self.position.first_loss)
         self.run.write_metrics(self.history)
