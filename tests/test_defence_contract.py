@@ -41,6 +41,12 @@ CALLS = (
     "a3t(threat=linf(0.1), layer='1')",
     "a3t(threat=linf(0.1), layer='1', alpha=1, attack=pgd(steps=2), discriminator_steps=2)",
     "adversarial(attack=pgd(steps=2, restarts=2), threat=l1(2), mix=0.3, halves='separate', crafting='train')",
+    "free(threat=linf(0.1), replays=2)",
+    "free(threat=l2(1), replays=3, rel_step_size=0.5)",
+    "fast(threat=linf(0.1))",
+    "awp(defence=fast(threat=l2(1), rel_step_size=1, crafting='eval'))",
+    "n_fgsm(threat=linf(0.1))",
+    "n_fgsm(threat=l1(2), noise=1, crafting='eval')",
     "gan_game(threat=linf(0.1), perturber=perturber(hidden=(24,)))",
     "gan_game(threat=l2(1), perturber=perturber(hidden=(24,), output='scaled', gives='image'), adversary_updates=2, "
     "defender_updates=2, adversary_optimiser=sgd(lr=0.1), halves='separate', crafting='eval')",
@@ -54,8 +60,29 @@ def network() -> nn.Module:
         return MLP(hidden=(16,), norm="batch").build((1, 8, 8), 10)
 
 
+@pytest.fixture(scope="module")
+def surrogates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder of a run named "surrogate"."""
+    folder = tmp_path_factory.mktemp("runs")
+    recipe = Recipe.of({"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)", "epochs": 1})
+    fit(recipe, runs=folder, quiet=True).run.path.rename(folder / "surrogate")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_hand(surrogates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a recipe name that run, wherever its own runs go."""
+    monkeypatch.chdir(surrogates)
+
+
 def setup() -> Setup:
-    return Setup((1, 8, 8), 10, network, lambda net: Learner(net, Adam().build(net), Constant()))
+    return Setup(
+        (1, 8, 8),
+        10,
+        network,
+        lambda net: Learner(net, Adam().build(net), Constant()),
+        validation=lambda count: load("digits()").validation.batch(torch.arange(min(count, 100))),
+    )
 
 
 def batch(size: int = 32) -> tuple[Tensor, Tensor]:
@@ -86,6 +113,10 @@ def test_steps_are_finite_move_the_network_and_round_trip_through_a_checkpoint(c
             metrics = defence.step(state, x, y, progress=0.5, generator=source)
             assert all(bool(value.isfinite()) and not value.requires_grad for value in metrics.values())
             assert "loss" in metrics
+        means = {name: float(value) for name, value in metrics.items()}
+        defence.epoch_end(state, means)
+        assert set(metrics) <= set(means)
+        assert all(math.isfinite(value) for value in means.values())
 
     one, other, source = defence.init(setup()), defence.init(setup()), generator()
     before = [p.clone() for p in defence.deploy(one).parameters()]
@@ -99,6 +130,9 @@ def test_steps_are_finite_move_the_network_and_round_trip_through_a_checkpoint(c
             steps(state, 2, draws)
     a, b = defence.deploy(one).state_dict(), defence.deploy(other).state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
+    assert one.extra.keys() == other.extra.keys()
+    assert all(torch.equal(one.extra[key], other.extra[key]) for key in one.extra)
+    assert not any(tensor.requires_grad for tensor in one.extra.values())
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -73,8 +73,11 @@ class ThreatModel(Component, ABC):
         """Return points spread over the ball around `x`, cut to [0, 1]; `uniform`: noise in [0, 1), (B, d + 1)."""
         if math.isinf(self.eps):
             return uniform[:, :-1].reshape(x.shape).to(x.dtype)
-        delta = self.eps * self._spread(uniform.to(x.dtype))
-        return self.project(x + delta.view_as(x), x)
+        return self.project(x + self.noise(x, uniform, self.eps), x)
+
+    def noise(self, x: Tensor, uniform: Tensor, radius: float) -> Tensor:
+        """Return perturbations of `x` spread evenly over the ball of `radius`, whatever eps; `uniform` as above."""
+        return (radius * self._spread(uniform.to(x.dtype))).view_as(x)
 
 
 @dataclass(frozen=True)

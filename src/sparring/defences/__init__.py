@@ -6,12 +6,15 @@ from sparring.defences.adversarial import Adversarial
 from sparring.defences.alp import ALP
 from sparring.defences.awp import AWP
 from sparring.defences.base import Defence, LossDefence
+from sparring.defences.fast import Fast
+from sparring.defences.free import Free
 from sparring.defences.gan_game import GanGame
 from sparring.defences.gat import GAT
 from sparring.defences.label_smoothing import LabelSmoothing
 from sparring.defences.manifold_mixup import ManifoldMixup
 from sparring.defences.mart import MART
 from sparring.defences.mixup import Mixup
+from sparring.defences.n_fgsm import NFGSM
 from sparring.defences.noise_training import NoiseTraining
 from sparring.defences.standard import Standard
 from sparring.defences.trades import TRADES
@@ -29,6 +32,9 @@ DEFENCES = Catalogue(
         TRADES,
         MART,
         ALP,
+        Free,
+        Fast,
+        NFGSM,
         AWP,
         A3T,
         GanGame,
@@ -43,9 +49,12 @@ __all__ = [
     "DEFENCES",
     "GAT",
     "MART",
+    "NFGSM",
     "TRADES",
     "Adversarial",
     "Defence",
+    "Fast",
+    "Free",
     "GanGame",
     "LabelSmoothing",
     "LossDefence",

@@ -9,8 +9,7 @@ from sparring.attacks import Attack
 from sparring.attacks.oracle import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
-from sparring.defences.base import accuracy
-from sparring.defences.crafted import Crafted, Halves, accuracies
+from sparring.defences.crafted import Crafted, Halves, accuracies, adversarial_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +37,7 @@ class Adversarial(Crafted):
 
     def compare(self, net: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         if self.mix == 1:
-            logits = net(x_adv)
-            return F.cross_entropy(logits, y), {"adversarial_accuracy": accuracy(logits, y)}
+            return adversarial_alone(net, x_adv, y)
         clean, adversarial = self.both(net, x, x_adv)
         loss = (1 - self.mix) * F.cross_entropy(clean, y) + self.mix * F.cross_entropy(adversarial, y)
         return loss, accuracies(clean, adversarial, y)

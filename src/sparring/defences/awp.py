@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from sparring.attacks.oracle import still_statistics
 from sparring.core.errors import InputError
-from sparring.core.trainable import Setup, State
-from sparring.defences.base import Defence
-from sparring.defences.crafted import Crafted
+from sparring.core.trainable import State
+from sparring.defences.base import Defence, Wrapper
+from sparring.defences.crafted import Perturbing
 
 
 @dataclass(frozen=True, kw_only=True)
-class AWP(Defence):
+class AWP(Wrapper):
     """Takes each step of another defence at the weights nearby where its loss on the same images is highest.
 
     One step up the gradient, in each weight matrix as long as `gamma` of the matrix itself; then the defence's step;
@@ -30,20 +30,18 @@ class AWP(Defence):
     warmup: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.defence, Crafted):
+        if not isinstance(self.defence, Perturbing):
             raise InputError(f"awp: goes around a defence that crafts images, not around {self.defence.name}")
         if not 0 < self.gamma < 1:
             raise InputError(f"awp: gamma is a share of the weights above 0, not {self.gamma}")
         if not 0 <= self.warmup <= 1:
             raise InputError(f"awp: warmup is a share of training, 0 to 1, not {self.warmup}")
 
-    def init(self, setup: Setup) -> State:
-        return self.defence.init(setup)
-
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        assert isinstance(self.defence, Crafted)
+        assert isinstance(self.defence, Perturbing)
+        self.defence.keep(state, x, y)
         learner = state.learners["classifier"]
         net = learner.network
         x_adv = self.defence.images(net, x, y, generator=generator)
@@ -59,12 +57,6 @@ class AWP(Defence):
             loss, metrics = self.defence.compare(net, x, x_adv, y)
             learner.update(loss)
         return {"loss": loss.detach(), **metrics}
-
-    def epoch_end(self, state: State, metrics: dict[str, float]) -> None:
-        self.defence.epoch_end(state, metrics)
-
-    def deploy(self, state: State) -> nn.Module:
-        return self.defence.deploy(state)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """The contract of a defence: a Trainable whose deployed module is a classifier."""
 
+import math
 from abc import abstractmethod
+from copy import deepcopy
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from sparring.core.errors import InputError
 from sparring.core.spec import Component
 from sparring.core.trainable import Setup, State, Trainable
 
@@ -16,7 +19,38 @@ class Defence(Component, Trainable):
     source: ClassVar[str]
 
 
-class LossDefence(Defence):
+class Wrapper(Defence):
+    """A defence around another, to which it leaves all that it does not change itself."""
+
+    defence: Defence
+
+    def init(self, setup: Setup) -> State:
+        return self.defence.init(setup)
+
+    def epoch_end(self, state: State, metrics: dict[str, float]) -> None:
+        self.defence.epoch_end(state, metrics)
+
+    def finished(self, state: State) -> bool:
+        return self.defence.finished(state)
+
+    def deploy(self, state: State) -> nn.Module:
+        return self.defence.deploy(state)
+
+    def companions(self, state: State) -> dict[str, tuple[str, nn.Module]]:
+        return self.defence.companions(state)
+
+
+class OneNetwork(Defence):
+    """A defence that trains the classifier alone."""
+
+    def init(self, setup: Setup) -> State:
+        return State({"classifier": setup.learner(setup.classifier())})
+
+    def deploy(self, state: State) -> nn.Module:
+        return state.learners["classifier"].network
+
+
+class LossDefence(OneNetwork):
     """One network, one optimiser: most defences write only `loss`."""
 
     @abstractmethod
@@ -24,9 +58,6 @@ class LossDefence(Defence):
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to descend, a scalar, and metrics to show beside it."""
-
-    def init(self, setup: Setup) -> State:
-        return State({"classifier": setup.learner(setup.classifier())})
 
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
@@ -36,13 +67,23 @@ class LossDefence(Defence):
         learner.update(loss)
         return {"loss": loss.detach(), **metrics}
 
-    def deploy(self, state: State) -> nn.Module:
-        return state.learners["classifier"].network
+
+def with_values(network: nn.Module, values: dict[str, Tensor], prefix: str) -> nn.Module:
+    """Return a copy of `network` with those of its parameters and buffers that `values` has, by `prefix` and name."""
+    copy = deepcopy(network)
+    copy.load_state_dict({name: values.get(prefix + name, value) for name, value in network.state_dict().items()})
+    return copy
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
     """Return the share classified right, a scalar on the device."""
     return (logits.detach().argmax(1) == y).float().mean()
+
+
+def check_step(name: str, rel_step_size: float) -> None:
+    """Raise InputError unless `rel_step_size` is a share of eps that a step can be long."""
+    if not 0 < rel_step_size < math.inf:
+        raise InputError(f"{name}: rel_step_size is a share of eps above 0, not {rel_step_size}")
 
 
 def draw_seed(generator: torch.Generator) -> Tensor:

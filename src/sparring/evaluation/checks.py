@@ -1,8 +1,8 @@
 """Checks that run with every evaluation, each a small function: what the figures themselves give away."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sparring.core.results import Attacked, Curve, Estimate, Flag
+from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag
 
 
 def checks(clean: Estimate, attacked: dict[str, Attacked]) -> tuple[Flag, ...]:
@@ -44,3 +44,21 @@ def rising(curve: Curve) -> Flag | None:
             )
             return Flag("monotone curve", "warn", text)
     return None
+
+
+def catastrophic_overfitting(training: Sequence[EpochMetrics]) -> Flag | None:
+    """Warn where training on one step's images came to hold against that step and no longer against PGD.
+
+    The defences say so at the end of each epoch (Wong et al. 2020, arXiv:2001.03994).
+    """
+    overfitted = [epoch for epoch in training if epoch.metrics.get("overfitting")]
+    if not overfitted:
+        return None
+    first, last = overfitted[0], training[-1]
+    text = (
+        f"catastrophic overfitting in {len(overfitted)} of {len(training)} epochs: after epoch {first.epoch + 1} one "
+        f"step left {first.metrics['one_step_accuracy']:.1%} of training images right, "
+        f"PGD {first.metrics['pgd_accuracy']:.1%}"
+    )
+    still = "; the last epoch among them" if overfitted[-1] is last else ""
+    return Flag("catastrophic overfitting", "warn", text + still)

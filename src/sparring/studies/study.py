@@ -22,7 +22,7 @@ from sparring.core.results import (
 )
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Split
-from sparring.evaluation.checks import rising
+from sparring.evaluation.checks import catastrophic_overfitting, rising
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import predictions, single_attack, single_attack_curve
 from sparring.evaluation.provenance import Stopwatch
@@ -97,7 +97,8 @@ class Workshop:
         if plan.protocol:
             measured = self._protocol(fitted.model, dataset, plan.split, threat)
             figures, sweep = _figures(row, measured, evaluation), self._sweep(fitted.model, dataset, threat)
-        flags = tuple(flag for curve in sweep if (flag := rising(curve)))
+        warnings = (*map(rising, sweep), catastrophic_overfitting(fitted.run.read_metrics()))
+        flags = tuple(flag for flag in warnings if flag)
         return Row(
             name=row.name,
             defence=str(recipe.defence),
