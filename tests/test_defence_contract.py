@@ -47,6 +47,8 @@ CALLS = (
     "awp(defence=fast(threat=l2(1), rel_step_size=1, crafting='eval'))",
     "n_fgsm(threat=linf(0.1))",
     "n_fgsm(threat=l1(2), noise=1, crafting='eval')",
+    "ensemble_adversarial(attack=fgsm(), threat=linf(0.1), surrogates=('surrogate',))",
+    "ensemble_adversarial(attack=pgd(steps=2), threat=l2(1), surrogates=('surrogate',), mix=1, halves='separate')",
     "gan_game(threat=linf(0.1), perturber=perturber(hidden=(24,)))",
     "gan_game(threat=l2(1), perturber=perturber(hidden=(24,), output='scaled', gives='image'), adversary_updates=2, "
     "defender_updates=2, adversary_optimiser=sgd(lr=0.1), halves='separate', crafting='eval')",

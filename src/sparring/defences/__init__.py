@@ -6,6 +6,7 @@ from sparring.defences.adversarial import Adversarial
 from sparring.defences.alp import ALP
 from sparring.defences.awp import AWP
 from sparring.defences.base import Defence, LossDefence
+from sparring.defences.ensemble_adversarial import EnsembleAdversarial
 from sparring.defences.fast import Fast
 from sparring.defences.free import Free
 from sparring.defences.gan_game import GanGame
@@ -35,6 +36,7 @@ DEFENCES = Catalogue(
         Free,
         Fast,
         NFGSM,
+        EnsembleAdversarial,
         AWP,
         A3T,
         GanGame,
@@ -53,6 +55,7 @@ __all__ = [
     "TRADES",
     "Adversarial",
     "Defence",
+    "EnsembleAdversarial",
     "Fast",
     "Free",
     "GanGame",
