@@ -49,6 +49,11 @@ CALLS = (
     "n_fgsm(threat=l1(2), noise=1, crafting='eval')",
     "ensemble_adversarial(attack=fgsm(), threat=linf(0.1), surrogates=('surrogate',))",
     "ensemble_adversarial(attack=pgd(steps=2), threat=l2(1), surrogates=('surrogate',), mix=1, halves='separate')",
+    "ema(defence=standard(), decay=0.9)",
+    "ema(defence=a3t(threat=linf(0.1), layer='1'))",
+    "best_epoch(defence=free(threat=linf(0.1), replays=2), threat=linf(0.1), attack=pgd(steps=2), patience=1)",
+    "best_epoch(defence=ema(defence=awp(defence=trades(threat=linf(0.1), attack=pgd(steps=2, loss='kl')))), "
+    "threat=linf(0.1), attack=pgd(steps=2), examples=100)",
     "gan_game(threat=linf(0.1), perturber=perturber(hidden=(24,)))",
     "gan_game(threat=l2(1), perturber=perturber(hidden=(24,), output='scaled', gives='image'), adversary_updates=2, "
     "defender_updates=2, adversary_optimiser=sgd(lr=0.1), halves='separate', crafting='eval')",

@@ -164,6 +164,7 @@ ONE_STEP = (
     "n_fgsm(threat=linf(0.1))",
     "free(threat=linf(0.1), replays=2)",
     "awp(defence=adversarial(attack=fgsm(), threat=linf(0.1)))",
+    "ema(defence=fast(threat=linf(0.1)))",
 )
 
 

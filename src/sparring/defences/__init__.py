@@ -6,6 +6,8 @@ from sparring.defences.adversarial import Adversarial
 from sparring.defences.alp import ALP
 from sparring.defences.awp import AWP
 from sparring.defences.base import Defence, LossDefence
+from sparring.defences.best_epoch import BestEpoch
+from sparring.defences.ema import EMA
 from sparring.defences.ensemble_adversarial import EnsembleAdversarial
 from sparring.defences.fast import Fast
 from sparring.defences.free import Free
@@ -38,6 +40,8 @@ DEFENCES = Catalogue(
         NFGSM,
         EnsembleAdversarial,
         AWP,
+        EMA,
+        BestEpoch,
         A3T,
         GanGame,
         GAT,
@@ -49,11 +53,13 @@ __all__ = [
     "ALP",
     "AWP",
     "DEFENCES",
+    "EMA",
     "GAT",
     "MART",
     "NFGSM",
     "TRADES",
     "Adversarial",
+    "BestEpoch",
     "Defence",
     "EnsembleAdversarial",
     "Fast",
