@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparring.core.results import Curve, Estimate, StudyResult, load
+from sparring.core.records import load
+from sparring.core.results import Curve, Estimate, StudyResult
 
 RESULTS = Path(__file__).parent / "results"
 FASTEST = "the fastest"

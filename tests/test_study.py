@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sparring.core.errors import InputError
-from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult, load
+from sparring.core.records import load
+from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult
 from sparring.studies import read_plan, run_study, studies
 from sparring.studies.findings import decide, flattery, reproduction
 from sparring.studies.plan import ClaimPlan, expand

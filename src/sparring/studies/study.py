@@ -8,6 +8,7 @@ from torch import nn
 
 from sparring import report
 from sparring.attacks import ATTACKS
+from sparring.core.records import save
 from sparring.core.results import (
     Confidence,
     Curve,
@@ -18,7 +19,6 @@ from sparring.core.results import (
     Search,
     StudyResult,
     Trial,
-    save,
 )
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Split
