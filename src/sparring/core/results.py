@@ -90,6 +90,7 @@ class Curve:
     norm: str
     worst_case: bool
     points: tuple[CurvePoint, ...]
+    conditions: str = ""  # what sets it apart from other curves of the same attack
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,8 @@ class Row:
     """One defence of a study: what was trained, how training went, the paper's figures, and the verdict.
 
     `published_sweep`: the paper's (eps, accuracy) beside the first curve of `sweep`. `calibrations` by what they were
-    read on. `repeats`: the trainings, if there are several; all other figures are then their means.
+    read on. `adversaries`: accuracy under the learned adversary of each row that has one, by that row's name.
+    `repeats`: its trainings; if there are several, all other figures are their means.
     """
 
     name: str
@@ -222,6 +224,7 @@ class Row:
     evaluation: Evaluation
     published_sweep: tuple[tuple[float, float], ...] = ()
     calibrations: dict[str, Calibration] = field(default_factory=dict)
+    adversaries: tuple[Figure, ...] = ()
     repeats: tuple[Repeat, ...] = ()
 
 
