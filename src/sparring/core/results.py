@@ -209,7 +209,8 @@ class Repeat:
 class Row:
     """One defence of a study: what was trained, how training went, the paper's figures, and the verdict.
 
-    `published_sweep`: the paper's (eps, accuracy) beside the first curve of `sweep`. `calibrations` by what they were
+    `published_sweep`: the paper's (eps, accuracy) beside the first curve of `sweep`, whose every point should come
+    within `sweep_tolerance`. `calibrations` by what they were
     read on. `adversaries`: accuracy under the learned adversary of each row that has one, by that row's name.
     `repeats`: its trainings; if there are several, all other figures are their means.
     """
@@ -223,6 +224,7 @@ class Row:
     training: tuple[EpochMetrics, ...]
     evaluation: Evaluation
     published_sweep: tuple[tuple[float, float], ...] = ()
+    sweep_tolerance: float | None = None
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     adversaries: tuple[Figure, ...] = ()
     repeats: tuple[Repeat, ...] = ()

@@ -96,6 +96,11 @@ def training(rows: Sequence[Row]) -> Figure | None:
     return _line_figure(panels.training(rows))
 
 
+def calibration(rows: Sequence[Row]) -> Figure | None:
+    """Draw reliability diagrams: accuracy against confidence."""
+    return _line_figure(panels.reliability(rows))
+
+
 def confidence(rows: Sequence[Row]) -> Figure | None:
     """Draw mean confidence, clean and attacked, beside accuracy."""
     if not rows:
@@ -123,6 +128,7 @@ DRAWN: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "curves": curves,
     "sweep": sweep,
     "confidence": confidence,
+    "calibration": calibration,
     "gallery": gallery,
     "training": training,
 }
@@ -176,6 +182,8 @@ def _line_panel(axes: Axes, panel: panels.Panel) -> None:
         )
         if np.isfinite(np.add(line.low, line.high)).any():
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+    if panel.diagonal:
+        axes.plot([0, 100], [0, 100], color="#999999", linestyle=":", linewidth=1)
     axes.set(xlabel=panel.x_title, ylabel=panel.y_title)
     axes.set_title(panel.title, fontsize="medium", loc="left")
     if panel.percent:

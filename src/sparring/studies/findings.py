@@ -83,18 +83,35 @@ def _by_seed(row: Row, name: str, column: Column) -> dict[int, float]:
 
 def reproduction(row: Row) -> Iterator[Finding]:
     """Say which of the published figures came out within the tolerance stated beforehand."""
-    tested = [figure for figure in row.figures if figure.reproduced is not None]
+    tested = [
+        (figure.name, figure.compatibility, figure.published, figure.reproduced)
+        for figure in (*row.figures, *row.adversaries)
+        if figure.published is not None and figure.reproduced is not None
+    ]
+    tested += _sweep(row)
     if not tested:
         return
-    missed = [figure for figure in tested if not figure.reproduced]
+    missed = [figure for figure in tested if not figure[-1]]
     claim = f"{row.name}: the published figures come out by the paper's own protocol"
     if not missed:
         yield Finding(claim, "holds", f"All {len(tested)} figures that were to be met are within their tolerance.")
         return
-    told = "; ".join(f"{f.name} {_percent(f.compatibility)}, published {f.published:.1%}" for f in missed)
+    told = "; ".join(f"{name} {_percent(value)}, published {published:.1%}" for name, value, published, _ in missed)
     yield Finding(
         claim, "does not hold", f"{len(missed)} of {len(tested)} figures are outside their tolerance: {told}."
     )
+
+
+def _sweep(row: Row) -> list[tuple[str, Estimate, float, bool]]:
+    """Return each point of the published sweep: its name, ours, the paper's, and whether it came out."""
+    if row.sweep_tolerance is None or not row.sweep:
+        return []
+    ours = {round(point.eps, 9): point.accuracy for point in row.sweep[0].points}
+    return [
+        (f"accuracy at eps {eps:g}", ours[eps], value, abs(ours[eps].value - value) <= row.sweep_tolerance + 1e-12)
+        for eps, value in row.published_sweep
+        if eps in ours
+    ]
 
 
 def flattery(row: Row) -> Iterator[Finding]:

@@ -18,7 +18,7 @@ from sparring.models.saved import load_perturber
 from sparring.recipe import Fitted
 from sparring.studies.expansion import Training
 from sparring.studies.judge import Judgement, judge
-from sparring.studies.plan import UNDER, EvaluationPlan, RowPlan
+from sparring.studies.plan import CURVE, UNDER, EvaluationPlan, RowPlan
 
 BATCH = "batch statistics"
 
@@ -58,6 +58,7 @@ class Measure:
             training=fitted.run.read_metrics(),
             evaluation=replace(evaluation, model=row.name, flags=evaluation.flags + flags),
             published_sweep=tuple(sorted((float(eps), value) for eps, value in row.published_sweep.items())),
+            sweep_tolerance=row.tolerance.get(CURVE),
             calibrations=calibrations,
             adversaries=adversaries,
             repeats=(_repeat(training.seed, fitted, (*figures, *adversaries)),),

@@ -15,6 +15,7 @@ from sparring.recipe import read_toml
 
 Settings = dict[str, float | str]
 FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
+CURVE = "curve"  # a tolerance by this name is that of the published sweep
 UNDER = "accuracy under "  # and a row's name: the figure under that row's learned adversary
 
 
@@ -222,7 +223,7 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
 def _check_names(plan: StudyPlan) -> None:
     known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
-    named = [(row.name, figure) for row in plan.rows for figure in (*row.published, *row.tolerance)]
+    named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
     named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
     named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
     for where, figure in named:

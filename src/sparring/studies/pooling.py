@@ -27,7 +27,7 @@ def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
 def _pooled(parts: list[Any]) -> Any:  # whatever stands in a record
     first = parts[0]
     if isinstance(first, Estimate):
-        return mean([part.value for part in parts if not math.isnan(part.value)])
+        return _share([part.value for part in parts if not math.isnan(part.value)])
     if isinstance(first, Bin):
         return _merged(parts)
     if is_dataclass(first) and not isinstance(first, type):
@@ -40,6 +40,12 @@ def _pooled(parts: list[Any]) -> Any:  # whatever stands in a record
     if isinstance(first, float):
         return fmean(parts)
     return first
+
+
+def _share(values: list[float]) -> Estimate:
+    """Return the mean of shares; its interval ends where a share does."""
+    found = mean(values)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))  # of NaN, max and min give the first
 
 
 def _merged(bins: list[Bin]) -> Bin:
