@@ -33,6 +33,13 @@ data = "digits()"
 model = 'mlp(hidden=(16,), norm="batch")'
 optimiser = "adam(lr=0.01)"
 epochs = 2
+batch_size = "{batch}"
+
+[search]
+row = "vanilla"
+figures = ["clean accuracy"]
+aim = "highest"
+grid = { batch = [32, 512] }
 
 [evaluation]
 threat = "linf(0.1)"
@@ -40,8 +47,8 @@ attacks = ["fgsm()"]
 curve = [0.05]
 protocol = "fgsm()"
 statistics = "batch"
-batch_size = 32
 sweep = [0.05, 0.1]
+further_sweep = [0.5]
 adversaries = ["alone", "game"]
 attacked = 40
 
@@ -113,8 +120,12 @@ def test_rows_are_means_over_the_seeds_and_an_adversary_alone_is_no_row(result: 
     each = [repeat.compatibility["adversarial accuracy"] for repeat in vanilla.repeats]
     assert figure.compatibility.value == pytest.approx(sum(each) / 2)
     assert load(StudyResult, folder / "out" / "results.json") == study
-    assert len(vanilla.sweep) == 2
-    assert vanilla.sweep[0].conditions == "batch statistics"
+    assert [(c.conditions, len(c.points)) for c in vanilla.sweep] == [
+        ("batch statistics", 2),
+        ("batch statistics", 1),
+        ("", 2),
+        ("", 1),
+    ]
     assert set(vanilla.calibrations) == {
         "clean, batch statistics",
         "adversarial, batch statistics",
@@ -122,6 +133,17 @@ def test_rows_are_means_over_the_seeds_and_an_adversary_alone_is_no_row(result: 
         "adversarial",
     }
     assert sum(part.count for part in vanilla.calibrations["clean"].bins) == 2 * len(load_data("digits()").test.y)
+
+
+def test_the_highest_figure_on_the_validation_split_is_chosen_with_its_own_type(
+    result: tuple[StudyResult, Path],
+) -> None:
+    search = result[0].search
+    assert search is not None
+    best = max(search.trials, key=lambda trial: trial.figures["clean accuracy"])
+    assert search.chosen == best.settings == {"batch": 32.0}
+    assert "highest sum of clean accuracy" in search.rule
+    assert "batch_size = 32\n" in result[0].rows[0].recipe
 
 
 def test_the_protocol_has_its_fault_and_the_mended_column_has_not(result: tuple[StudyResult, Path]) -> None:
@@ -153,7 +175,7 @@ def test_every_row_meets_every_adversary_of_its_own_seed(result: tuple[StudyResu
 
 
 def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path) -> None:
-    rows = expand(read_plan(written(tmp_path)), {}, tmp_path)
+    rows = expand(read_plan(written(tmp_path)), {"batch": 32}, tmp_path)
     by_name = {row.name: trainings for row, trainings in rows}
     for place, seed in enumerate((3, 5)):
         assert by_name["vanilla"][place].recipe.seed == seed
@@ -161,13 +183,13 @@ def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path
         assert by_name["game"][place].recipe.defence.adversary == by_name["alone"][place].run
     assert by_name["vanilla"][0].run != by_name["vanilla"][1].run
     with pytest.raises(InputError, match="no row above it is so called; did you mean 'vanilla'"):
-        expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {}, tmp_path)
+        expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {"batch": 32}, tmp_path)
 
 
 def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path), changes={"seed": 3})
-    assert [row.name for row, _ in expand(plan, {}, tmp_path)] == ["vanilla", "alone", "game"]
-    assert {t.seed for _, trainings in expand(plan, {}, tmp_path) for t in trainings} == {3}
+    assert [row.name for row, _ in expand(plan, {"batch": 32}, tmp_path)] == ["vanilla", "alone", "game"]
+    assert {t.seed for _, trainings in expand(plan, {"batch": 32}, tmp_path) for t in trainings} == {3}
     for bad in ("[]", "[1, 1]", '["one"]'):
         with pytest.raises(InputError, match="seeds"):
             read_plan(written(tmp_path, TOML.replace("[3, 5]", bad)))

@@ -160,12 +160,12 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
     across = min(len(drawn), _ACROSS)
     down = -(-len(drawn) // across)
     figure = Figure(figsize=(1 + 3.2 * across, 0.7 + 2.6 * down), layout="constrained")
-    every = figure.subplots(down, across, squeeze=False).flat
+    every = list(figure.subplots(down, across, squeeze=False).flat)
     handles: dict[str, Artist] = {}
     for axes, panel in zip(every, drawn, strict=False):
         _line_panel(axes, panel)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    for axes in list(every)[len(drawn) :]:
+    for axes in every[len(drawn) :]:
         axes.set_visible(False)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(across * 2, 4))
     return figure

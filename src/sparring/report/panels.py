@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sparring.core.results import Calibration, Confidence, Curve, Estimate, Row
 from sparring.report import format
 
+FEW = 10  # images, below which a bin of confidence says nothing
 CROWDED = 20  # points on a line, above which markers would hide it
 
 
@@ -110,7 +111,7 @@ def calibrations(row: Row) -> dict[str, Calibration]:
 
 
 def _reliability_line(index: int, name: str, calibration: Calibration) -> Line:
-    bins = [part for part in calibration.bins if part.count]
+    bins = [part for part in calibration.bins if part.count >= FEW]
     blank = (math.nan,) * len(bins)
     return Line(
         row=index,

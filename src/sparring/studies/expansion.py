@@ -47,7 +47,15 @@ def recipe_of(
 ) -> Recipe:
     """Return the recipe of a row, with the search's values and the `known` rows' runs filled in."""
     merged = {"defence": row.defence, **plan.recipe, **row.recipe, **fields}
-    return Recipe.of({name: fill_in(v, settings, known) if isinstance(v, str) else v for name, v in merged.items()})
+    return Recipe.of({name: _filled(value, settings, known) for name, value in merged.items()})
+
+
+def _filled(value: object, settings: Settings, known: Mapping[str, str] | None) -> object:
+    """Return a recipe's field with what it names filled in; a field that is one name alone keeps that value's type."""
+    if not isinstance(value, str):
+        return value
+    alone = value.removeprefix("{").removesuffix("}")
+    return settings[alone] if value == f"{{{alone}}}" and alone in settings else fill_in(value, settings, known)
 
 
 class _Runs:

@@ -15,7 +15,7 @@ from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import predictions, single_attack, single_attack_curve
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load_perturber
-from sparring.recipe import Fitted
+from sparring.recipe import Fitted, Recipe
 from sparring.studies.expansion import Training
 from sparring.studies.judge import Judgement, judge
 from sparring.studies.plan import CURVE, UNDER, EvaluationPlan, RowPlan
@@ -39,14 +39,15 @@ class Measure:
         adversaries: tuple[Figure, ...] = ()
         if self.plan.protocol:
             given = self.examples(dataset, self.plan.split)
-            models = self._models(fitted.model)
-            ways = {way: self._read(model, given) for way, model in models.items()}
+            models, batch = self._models(fitted.model), self._batch(training.recipe)
+            ways = {way: self._read(model, given, batch) for way, model in models.items()}
             figures = _figures(row, list(ways.values()), evaluation)
-            sweep = tuple(self._sweep(way, model, given) for way, model in models.items()) if self.plan.sweep else ()
+            grids = [grid for grid in (self.plan.sweep, self.plan.further_sweep) if grid]
+            sweep = tuple(self._sweep(way, model, given, at, batch) for way, model in models.items() for at in grids)
             calibrations = {
                 _joined(images, way): read for way, of in ways.items() for images, read in of.calibrations.items()
             }
-            adversaries = tuple(self._under(name, run, row, fitted, given) for name, run in runs.items())
+            adversaries = tuple(self._under(name, run, row, fitted, given, batch) for name, run in runs.items())
         flags = tuple(flag for curve in sweep if not curve.conditions and (flag := rising(curve)))
         return Row(
             name=row.name,
@@ -69,9 +70,10 @@ class Measure:
         given = dataset.split(split)
         return given if self.plan.examples is None else given.sample(self.plan.examples, seed=0)
 
-    def protocol(self, model: nn.Module, dataset: Dataset, split: str) -> dict[str, Estimate]:
+    def protocol(self, recipe: Recipe, model: nn.Module, dataset: Dataset, split: str) -> dict[str, Estimate]:
         """Return the paper's figures as the paper measures them, by name."""
-        return self._read(next(iter(self._models(model).values())), self.examples(dataset, split)).named
+        model = next(iter(self._models(model).values()))
+        return self._read(model, self.examples(dataset, split), self._batch(recipe)).named
 
     def _judged(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation:
         plan = self.plan
@@ -79,32 +81,36 @@ class Measure:
         settings = Judgement(repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed)
         return judge(fitted, dataset, settings)[0]
 
+    def _batch(self, recipe: Recipe) -> int | None:
+        """Return the batch size of the paper's protocol, which matters only where batch-mates do."""
+        return recipe.batch_size if self.plan.statistics == "batch" else None
+
     def _models(self, model: nn.Module) -> dict[str, nn.Module]:
         """Return the model as the paper's protocol has it, and where that is at fault, as it should be."""
         if self.plan.statistics == "batch":
             return {BATCH: with_batch_statistics(model), "": model}
         return {"": model}
 
-    def _read(self, model: nn.Module, given: Split) -> "Reading":
+    def _read(self, model: nn.Module, given: Split, batch: int | None) -> "Reading":
         x, y = given.images(), given.y
         attack = ATTACKS.parse(self.plan.protocol)
-        clean = predictions(model, x, self.plan.batch_size)
-        adversarial = single_attack(attack, model, x, y, self.threat, batch_size=self.plan.batch_size)
+        clean = predictions(model, x, batch)
+        adversarial = single_attack(attack, model, x, y, self.threat, batch_size=batch)
         return Reading.of({"clean": clean, "adversarial": adversarial}, y)
 
-    def _sweep(self, way: str, model: nn.Module, given: Split) -> Curve:
+    def _sweep(self, way: str, model: nn.Module, given: Split, at: Sequence[float], batch: int | None) -> Curve:
         x, y = given.images(), given.y
-        attack, at = ATTACKS.parse(self.plan.protocol), self.plan.sweep
-        curve = single_attack_curve(attack, model, x, y, self.threat, at, batch_size=self.plan.batch_size)
+        attack = ATTACKS.parse(self.plan.protocol)
+        curve = single_attack_curve(attack, model, x, y, self.threat, at, batch_size=batch)
         return replace(curve, conditions=way)
 
-    def _under(self, name: str, run: str, row: RowPlan, fitted: Fitted, given: Split) -> Figure:
+    def _under(self, name: str, run: str, row: RowPlan, fitted: Fitted, given: Split, batch: int | None) -> Figure:
         """Return the accuracy under the learned adversary of another row's run."""
         network = load_perturber(fitted.run.path.parent / run)
         attack: Attack = Learned(run=run).with_network(network)
         x, y = given.images(), given.y
         left = [
-            confidence(single_attack(attack, model, x, y, self.threat, batch_size=self.plan.batch_size), y).accuracy
+            confidence(single_attack(attack, model, x, y, self.threat, batch_size=batch), y).accuracy
             for model in self._models(fitted.model).values()
         ]
         figure = f"{UNDER}{name}"

@@ -13,7 +13,7 @@ from sparring.core.results import Statistics
 from sparring.core.spec import convert, suggest
 from sparring.recipe import read_toml
 
-Settings = dict[str, float | str]
+Settings = dict[str, float | int | str]
 FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
 CURVE = "curve"  # a tolerance by this name is that of the published sweep
 UNDER = "accuracy under "  # and a row's name: the figure under that row's learned adversary
@@ -42,9 +42,10 @@ class RowPlan:
 class EvaluationPlan:
     """How every row is judged; `protocol` is the paper's own attack and `sweep` the eps at which it is printed.
 
-    `statistics`: those of batch norm in the paper's protocol, in batches of `batch_size`; with "batch" the same attack
-    is also made without that fault. `adversaries`: rows whose learned adversaries attack every row. `examples` limits
-    all, `attacked` the honest attacks alone.
+    `further_sweep`: eps for a curve of their own, on another scale. `statistics`: those of batch norm in the paper's
+    protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
+    `adversaries`: rows whose learned adversaries attack every row. `examples` limits all, `attacked` the honest attacks
+    alone.
     """
 
     threat: str
@@ -52,11 +53,11 @@ class EvaluationPlan:
     curve: tuple[float, ...] = ()
     protocol: str = ""
     sweep: tuple[float, ...] = ()
+    further_sweep: tuple[float, ...] = ()
     examples: int | None = None
     attacked: int | None = None
     split: str = "test"
     statistics: Statistics = "running"
-    batch_size: int | None = None
     adversaries: tuple[str, ...] = ()
 
 
@@ -69,7 +70,7 @@ class SearchPlan:
 
     row: str
     figures: tuple[str, ...]
-    grid: dict[str, tuple[float, ...]]
+    grid: dict[str, tuple[int | float, ...]]
     aim: Literal["published", "highest"] = "published"
     train_on: str = "train"
     split: str = "validation"
@@ -196,7 +197,7 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
     values = {}
     for key, value in _known(raw, kind, where).items():
         if key == "grid":
-            values[key] = {name: tuple(map(float, options)) for name, options in value.items()}
+            values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
         else:
             values[key] = convert(value, hints[key], f"{where}: {key}")
     try:

@@ -33,8 +33,7 @@ def run_study(
     """
     watch, plan = Stopwatch(), read_plan(study, budget=budget, changes=changes)
     workshop = Workshop(plan, Path(runs), device, quiet=quiet)
-    search = workshop.search()
-    chosen: Settings = dict(search.chosen) if search else {}
+    search, chosen = workshop.search()
     rows = workshop.rows(chosen)
     first = rows[0].evaluation.provenance
     result = StudyResult(
@@ -60,14 +59,16 @@ class Workshop:
         self._plan, self._runs, self._device, self._quiet = plan, runs, device, quiet
         self._datasets: dict[str, Dataset] = {}
 
-    def search(self) -> Search | None:
-        """Try the grid on the validation split; return all trials and the best one."""
+    def search(self) -> tuple[Search | None, Settings]:
+        """Try the grid on the validation split; return all trials, and the best one's settings."""
         plan = self._plan.search
         if plan is None:
-            return None
+            return None, {}
         row = next(row for row in self._plan.rows if row.name == plan.row)
-        trials = tuple(self._trial(row, settings) for settings in plan.points())
-        return Search(plan.split, plan.rule, trials, min(trials, key=lambda trial: trial.score).settings)
+        points = tuple(plan.points())
+        trials = tuple(self._trial(row, settings) for settings in points)
+        best = min(range(len(trials)), key=lambda place: trials[place].score)
+        return Search(plan.split, plan.rule, trials, trials[best].settings), points[best]
 
     def rows(self, chosen: Settings) -> tuple[Row, ...]:
         """Train every row with every seed, all of them before any is judged, then judge and attack the defences."""
@@ -103,7 +104,8 @@ class Workshop:
         assert plan is not None
         recipe = recipe_of(self._plan, row, settings, train_on=plan.train_on, seed=self._plan.seeds[0])
         fitted, dataset = self._fit(recipe)
-        measured = Measure(self._plan.evaluation, self._threat(settings)).protocol(fitted.model, dataset, plan.split)
+        measure = Measure(self._plan.evaluation, self._threat(settings))
+        measured = measure.protocol(recipe, fitted.model, dataset, plan.split)
         figures = {name: measured[name].value for name in plan.figures}
         numbers = {name: float(value) for name, value in settings.items()}
         return Trial(numbers, figures, plan.score(figures, row.published))
