@@ -190,6 +190,7 @@ def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path), changes={"seed": 3})
     assert [row.name for row, _ in expand(plan, {"batch": 32}, tmp_path)] == ["vanilla", "alone", "game"]
     assert {t.seed for _, trainings in expand(plan, {"batch": 32}, tmp_path) for t in trainings} == {3}
+    assert read_plan(written(tmp_path), changes={"seed": 5}).search_seed == 3  # one search, whichever seed is trained
     for bad in ("[]", "[1, 1]", '["one"]'):
         with pytest.raises(InputError, match="seeds"):
             read_plan(written(tmp_path, TOML.replace("[3, 5]", bad)))

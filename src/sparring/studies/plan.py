@@ -125,7 +125,8 @@ class StudyPlan:
     rows: tuple[RowPlan, ...]
     search: SearchPlan | None
     claims: tuple[ClaimPlan, ...]
-    seeds: tuple[int, ...] = ()
+    seeds: tuple[int, ...]
+    search_seed: int
 
 
 def studies() -> dict[str, str]:
@@ -148,7 +149,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
     raw["recipe"] = {**_table(raw, "recipe", study), **(changes or {})}
-    raw["seeds"] = _seeds(raw, changes or {}, study)
+    listed = _seeds(raw, study)
+    raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in (changes or {}) else listed
+    raw["search_seed"] = listed[0]  # whatever seed was asked for, so that all are trained alike
     tolerance = raw.pop("tolerance", {})
     raw["rows"] = tuple(_row(row, tolerance, study) for row in raw.get("rows", ()))
     raw["evaluation"] = _fill(EvaluationPlan, _table(raw, "evaluation", study), f"{study}: evaluation")
@@ -159,9 +162,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     return plan
 
 
-def _seeds(raw: dict[str, Any], changes: Mapping[str, object], study: str) -> tuple[int, ...]:
-    """Return the seeds to train with: the study's, or the recipe's if it lists none or another was asked for."""
-    if "seed" in changes or "seeds" not in raw:
+def _seeds(raw: dict[str, Any], study: str) -> tuple[int, ...]:
+    """Return the seeds that the study lists, or if it lists none the recipe's."""
+    if "seeds" not in raw:
         return (convert(raw["recipe"].get("seed", 0), int, f"{study}: seed"),)
     found: tuple[int, ...] = convert(raw["seeds"], tuple[int, ...], f"{study}: seeds")
     if not found or len(set(found)) < len(found):

@@ -102,7 +102,7 @@ class Workshop:
     def _trial(self, row: RowPlan, settings: Settings) -> Trial:
         plan = self._plan.search
         assert plan is not None
-        recipe = recipe_of(self._plan, row, settings, train_on=plan.train_on, seed=self._plan.seeds[0])
+        recipe = recipe_of(self._plan, row, settings, train_on=plan.train_on, seed=self._plan.search_seed)
         fitted, dataset = self._fit(recipe)
         measure = Measure(self._plan.evaluation, self._threat(settings))
         measured = measure.protocol(recipe, fitted.model, dataset, plan.split)
