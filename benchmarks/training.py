@@ -30,13 +30,12 @@ from sparring.defences import DEFENCES
 from sparring.models import MODELS, assemble
 from sparring.training.optimisers import SGD
 from sparring.training.schedules import Constant
-from speed import cpu_name
+from speed import cpu_name, shortest_of_rounds
 
-BATCH, ROUNDS, STEPS = 128, 5, 4
+BATCH, STEPS = 128, 4
 EPOCHS, IMAGES, JUDGED = 3, 10_000, 1000
 TARGET, PEER_TARGET = 1.10, 0.7
 RESULTS = Path(__file__).parent / "results" / "training.json"
-Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ def step_cost(row: Row, model: str, x: Tensor, y: Tensor) -> dict[str, float]:
         for _ in range(STEPS):
             bare_passes(bare, row, x, y, *twice)
 
-    a, b = shortest(ours, passes)
+    a, b = shortest_of_rounds(ours, passes)
     return {"ours_s": a / STEPS, "bare_s": b / STEPS, "ratio": a / b, "target": TARGET}
 
 
@@ -95,17 +94,6 @@ def bare_passes(learner: Learner, row: Row, x: Tensor, y: Tensor, both: Tensor, 
     for parameter in net.parameters():
         parameter.requires_grad_(True)
     learner.update(F.cross_entropy(net(both), labels))
-
-
-def shortest(*works: Work) -> list[float]:
-    """Return the least seconds of each piece of work, done in turns."""
-    seconds: list[list[float]] = [[] for _ in works]
-    for _ in range(ROUNDS):
-        for work, times in zip(works, seconds, strict=True):
-            begin = time.perf_counter()
-            work()
-            times.append(time.perf_counter() - begin)
-    return [min(times) for times in seconds]
 
 
 def setup(model: str) -> Setup:
