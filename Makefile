@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PEERS := build/peers
 
-.PHONY: demo test check bench bench-attacks format clean
+.PHONY: demo test check bench bench-attacks bench-training format clean
 
 demo: $(READY)  ## train four defences on the built-in digits, attack them, write reports/demo/report.html
 	$(BIN)/sparring study demo
@@ -23,6 +23,9 @@ bench: $(READY)  ## speed beside bare PyTorch, by hand: a quiet machine and a fe
 
 bench-attacks: $(PEERS)/ready  ## our attacks beside other libraries', by hand: a quiet machine and half an hour
 	PYTHONPATH=$(PEERS)/auto-attack $(PEERS)/bin/python benchmarks/attacks.py $(ARGUMENTS)
+
+bench-training: $(PEERS)/ready  ## what our training steps cost, beside bare passes and other trainers, by hand
+	PYTHONPATH=$(PEERS)/TRADES $(PEERS)/bin/python benchmarks/training.py $(ARGUMENTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -43,4 +46,5 @@ $(PEERS)/ready: constraints.txt benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable . six tqdm requests GitPython
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement benchmarks/peers.txt
 	test -d $(PEERS)/auto-attack || git clone --quiet https://github.com/fra31/auto-attack $(PEERS)/auto-attack
+	test -d $(PEERS)/TRADES || git clone --quiet https://github.com/yaodongyu/TRADES $(PEERS)/TRADES
 	touch $@

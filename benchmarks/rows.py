@@ -143,7 +143,6 @@ ROWS: dict[str, Row] = {
                 ),
                 {"binary_search_steps": 1, "steps": 10},
                 {"robust_cnn": {"stepsize": 0.1, "initial_const": 10.0}},
-                images=100,
             ),
             Contestant(
                 AdvLib(

@@ -4,54 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparring.core.results import Curve, Estimate, StudyResult, load
+from study_tables import study_tables
 
 RESULTS = Path(__file__).parent / "results"
 FASTEST = "the fastest"
 FIGURES = {"budget": "accuracy", "minimal": "median", "universal": "fooling"}
 POINTS, SHARE = 0.002, 0.01  # how much worse a result may be and still count as equal: accuracy, distance
 MEMORY_TARGET = 1.2
-
-
-def percent(value: Estimate | None) -> str:
-    """Return a share in per cent with its interval; a dash where there was nothing to measure."""
-    if value is None or value.n == 0:
-        return "-"
-    return f"{value.value:.2%} ({value.low:.2%} to {value.high:.2%})".replace("%", " %")
-
-
-def figures(result: StudyResult) -> str:
-    """Return the paper's figures beside ours, a line each."""
-    lines = ["| row | figure | published | compatibility | honest | within tolerance |", "| --- " * 6 + "|"]
-    for row in result.rows:
-        for f in row.figures:
-            published = "-" if f.published is None else f"{f.published:.2%}".replace("%", " %")
-            met = {None: "", True: "yes", False: "no"}[f.reproduced]
-            lines.append(
-                f"| {row.name} | {f.name} | {published} | {percent(f.compatibility)} | {percent(f.honest)} | {met} |"
-            )
-    return "\n".join(lines)
-
-
-def attacks(result: StudyResult) -> str:
-    """Return what each attack leaves of each row."""
-    lines = ["| row | attack | accuracy | passes back, mean |", "| --- " * 4 + "|"]
-    for row in result.rows:
-        for name, attacked in row.evaluation.attacked.items():
-            lines.append(f"| {row.name} | `{name}` | {percent(attacked.accuracy)} | {attacked.backwards:.1f} |")
-    return "\n".join(lines)
-
-
-def curves(result: StudyResult, *, sweep: bool) -> str:
-    """Return accuracy against eps, a line a row: by the paper's protocol (`sweep`) or in the worst case."""
-    of: dict[str, Curve] = {
-        row.name: (row.sweep if sweep else row.evaluation.curves)[0] for row in result.rows if row.sweep
-    }
-    grid = [point.eps for point in next(iter(of.values())).points]
-    lines = [f"| row | {' | '.join(f'{eps:g}' for eps in grid)} |", "| --- " * (len(grid) + 1) + "|"]
-    for name, curve in of.items():
-        lines.append(f"| {name} | {' | '.join(f'{p.accuracy.value * 100:.1f}' for p in curve.points)} |")
-    return "\n".join(lines)
 
 
 def speed() -> str:
@@ -63,6 +22,32 @@ def speed() -> str:
         lines.append(f"| {name} | {value:.3g}{unit} | at most {found['target']:g}{unit} |")
     machine = record["machine"]
     return "\n".join([*lines, "", f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}."])
+
+
+def training() -> dict[str, str]:
+    """Return the tables of `make bench-training`; none before it has been run."""
+    path = RESULTS / "training.json"
+    if not path.exists():
+        return {}
+    record = json.loads(path.read_text(encoding="utf-8"))
+    steps = ["| step of | ours | bare passes | ours / bare | target | met |", "| --- " * 6 + "|"]
+    for name, found in record["steps"].items():
+        met = "yes" if found["ratio"] <= found["target"] else "no"
+        cost = f"{1000 * found['ours_s']:.0f} ms | {1000 * found['bare_s']:.0f} ms"
+        steps.append(f"| {name}: `{found['defence']}` | {cost} | {found['ratio']:.2f} | {found['target']:g} | {met} |")
+    whole = ["| TRADES by | takes | ours / theirs | clean | under PGD-40 |", "| --- " * 5 + "|"]
+    ours = record["trainings"]["ours"]["seconds"]
+    for name, found in record["trainings"].items():
+        ratio = "" if name == "ours" else f"{ours / found['seconds']:.2f}"
+        whole.append(
+            f"| {name} | {seconds(found['seconds'])} | {ratio} | {found['clean']:.1%} | {found['robust']:.1%} |"
+        )
+    machine = record["machine"]
+    where = f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}."
+    return {
+        "benchmarks.md training, steps": "\n".join(steps),
+        "benchmarks.md training, whole": "\n".join([*whole, "", where]),
+    }
 
 
 UNITS = (("ratio", " x bare PyTorch"), ("seconds", " s"), ("peak_mb", " MB"))
@@ -206,15 +191,7 @@ def race() -> dict[str, str]:
 
 def tables() -> dict[str, str]:
     """Return every table, by the page that shows it and its place there."""
-    lenet = load(StudyResult, RESULTS / "lenet-fgsm.json")
-    return {
-        "studies/lenet-fgsm.md figures": figures(lenet),
-        "studies/lenet-fgsm.md attacks": attacks(lenet),
-        "studies/lenet-fgsm.md sweep": curves(lenet, sweep=True),
-        "studies/lenet-fgsm.md curve": curves(lenet, sweep=False),
-        "benchmarks.md speed": speed(),
-        **race(),
-    }
+    return {**study_tables(RESULTS), "benchmarks.md speed": speed(), **training(), **race()}
 
 
 if __name__ == "__main__":

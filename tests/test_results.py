@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sparring.core import results
+from sparring.core import records, results
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
 from sparring.core.results import (
@@ -148,8 +148,8 @@ def test_an_evaluation_reads_back_equal_with_its_arrays(tmp_path: Path) -> None:
 
 def test_a_study_reads_back_equal_with_the_arrays_of_every_row(tmp_path: Path) -> None:
     record, path = study(), tmp_path / "results.json"
-    results.save(record, path)
-    found = results.load(StudyResult, path)
+    records.save(record, path)
+    found = records.load(StudyResult, path)
     assert repr(found) == repr(record)
     for one, other in zip(record.rows, found.rows, strict=True):
         same_arrays(one.evaluation, other.evaluation)
@@ -160,8 +160,8 @@ def test_a_study_reads_back_equal_with_the_arrays_of_every_row(tmp_path: Path) -
 @given(st.floats(), st.floats(), st.integers(0, 2**53), st.text(st.characters(exclude_categories=["Cs"])))
 def test_any_number_and_any_text_read_back_to_the_bit(value: float, low: float, n: int, text: str) -> None:
     record = replace(evaluation(), clean=Estimate(value, low, 1.0, n), note=text, curves=())
-    raw = json.loads(json.dumps(results._converter.unstructure(record), allow_nan=False))
-    assert repr(results._converter.structure(raw, Evaluation)) == repr(record)
+    raw = json.loads(json.dumps(records._converter.unstructure(record), allow_nan=False))
+    assert repr(records._converter.structure(raw, Evaluation)) == repr(record)
 
 
 def test_the_json_is_strict_and_readable_by_others(saved: Path) -> None:
@@ -306,8 +306,8 @@ def test_a_missing_field_is_refused(field: str, saved: Path) -> None:
 
 
 def test_a_record_of_another_kind_is_refused(saved: Path, tmp_path: Path) -> None:
-    refusal(lambda: results.load(StudyResult, saved), saved)
-    results.save(study(), tmp_path / "study.json")
+    refusal(lambda: records.load(StudyResult, saved), saved)
+    records.save(study(), tmp_path / "study.json")
     refusal(lambda: Evaluation.load(tmp_path / "study.json"), tmp_path / "study.json")
 
 

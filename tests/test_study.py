@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 
 from sparring.core.errors import InputError
-from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult, load
+from sparring.core.records import load
+from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult
 from sparring.studies import read_plan, run_study, studies
+from sparring.studies.expansion import expand
 from sparring.studies.findings import decide, flattery, reproduction
-from sparring.studies.plan import ClaimPlan, expand
+from sparring.studies.plan import ClaimPlan
 
 TOML = """
 name = "small"
@@ -163,7 +165,7 @@ def test_findings_follow_the_intervals(result: tuple[StudyResult, Path]) -> None
 
     def verdict(column: str, at_least: float) -> str:
         claim = ClaimPlan(claim="c", row="r", figure="adversarial accuracy", column=column, at_least=at_least)
-        return decide(claim, row).verdict
+        return decide(claim, {"r": row}).verdict
 
     assert verdict("compatibility", 0.88) == "holds"
     assert verdict("compatibility", 0.89) == "does not hold"  # the interval is not wholly above

@@ -87,6 +87,9 @@ def evaluate(
     max_forwards: Annotated[
         int | None, typer.Option("--max-forwards", help="The most forward passes an attack may spend on an example.")
     ] = None,
+    statistics: Annotated[
+        str, typer.Option("--statistics", help="Of batch norm: running; or batch, for comparison with papers only.")
+    ] = "running",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Attack a trained classifier and say what is left of it.
@@ -98,6 +101,7 @@ def evaluate(
     Stopped, the same command goes on where it was.
     """
     from sparring.attacks import Crafting
+    from sparring.core.results import Statistics
     from sparring.core.spec import convert
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
@@ -109,7 +113,15 @@ def evaluate(
     source = SOURCES.parse(data) if data else Recipe.read(run / "recipe.toml").data
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(
-        threat, tuple(attack or DEFAULT_ATTACKS), split, examples, None, seed, batch_size=batch_size, crafting=crafting
+        threat,
+        tuple(attack or DEFAULT_ATTACKS),
+        split,
+        examples,
+        None,
+        seed,
+        batch_size=batch_size,
+        crafting=crafting,
+        statistics=convert(statistics, Statistics, "--statistics"),
     )
     evaluation, path = judge(fitted, source, settings)
     if as_json:
@@ -156,7 +168,8 @@ def report(
     sparring report runs/one runs/another --out reports/both
     """
     from sparring import report as reports
-    from sparring.core.results import StudyResult, load
+    from sparring.core.records import load
+    from sparring.core.results import StudyResult
 
     if len(paths) == 1 and paths[0].suffix == ".json":
         page = reports.write(load(StudyResult, paths[0]), folder or paths[0].parent)

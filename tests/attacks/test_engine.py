@@ -367,7 +367,8 @@ def test_a_warm_start_that_fools_already_costs_one_pass_and_is_held_to_the_ball(
 def test_the_batch_suits_the_images_and_never_falls_below_one() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
     assert suitable_batch(torch.empty(1, 1, 28, 28), cpu, 1) == 250
-    assert suitable_batch(torch.empty(1, 3, 224, 224), cpu, 1) == 6
+    assert suitable_batch(torch.empty(1, 3, 224, 224), cpu, 1) == 8
+    assert suitable_batch(torch.empty(1, 3, 32, 32), cpu, 1) == 85
     assert suitable_batch(torch.empty(1, 1, 28, 28), cpu, 20) == 12
     assert suitable_batch(torch.empty(1, 3, 32, 32), gpu, 1) == 1000
     assert suitable_batch(torch.empty(1, 3, 2000, 2000), cpu, 20) == 1

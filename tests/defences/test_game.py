@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from sparring import InputError, TrainingError, evaluate
 from sparring.attacks import Learned, run
 from sparring.attacks.oracle import frozen
+from sparring.cli import main
 from sparring.core.randomness import seeded
 from sparring.core.threat import L2, Linf
 from sparring.core.trainable import Learner, Setup
@@ -275,3 +276,23 @@ def test_two_classes_are_enough(tmp_path: Path) -> None:
     state = GanGame(threat=Linf(0.2), perturber=SMALL).init(replace(setup(), classes=2, classifier=lambda: classifier))
     metrics = GanGame(threat=Linf(0.2), perturber=SMALL).step(state, x, two, progress=0, generator=torch.Generator())
     assert all(bool(value.isfinite()) for value in metrics.values())
+
+
+def test_a_perturber_is_found_by_the_name_of_its_run_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the run that is evaluated, or by its path."""
+    game = play(GanGame(threat=Linf(0.2), perturber=SMALL), tmp_path)
+    victim = play_standard(tmp_path)
+    for name in (game.run.path.name, str(game.run.path)):
+        arguments = ["evaluate", str(victim.run.path), "--threat", "linf(0.2)", "--attack", f"learned(run='{name}')"]
+        monkeypatch.setattr("sys.argv", ["sparring", *arguments, "--examples", "40"])
+        with pytest.raises(SystemExit) as done:
+            main()
+        assert done.value.code == 0
+        assert "worst case" in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["sparring", *arguments[:-1], "learned(run='nowhere')", "--examples", "40"])
+    with pytest.raises(SystemExit) as failed:
+        main()
+    assert failed.value.code == 2
+    assert "nowhere" in capsys.readouterr().err

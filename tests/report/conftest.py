@@ -11,6 +11,8 @@ import sparring.report
 from sparring.core.results import (
     Arrays,
     Attacked,
+    Bin,
+    Calibration,
     Confidence,
     Curve,
     CurvePoint,
@@ -80,6 +82,14 @@ def evaluation(robust: int, n: int = 500) -> Evaluation:
         curves=(curve("pgd(steps=40)", worst_case=True, counts=(450, 400, robust)),),
         flags=(),
         provenance=PROVENANCE,
+        calibration=calibration(),
+    )
+
+
+def calibration() -> Calibration:
+    """Return one with an empty bin, one of too few images to be shown, and two that are shown."""
+    return Calibration(
+        Estimate(0.05, 0.04, 0.06, 500), (Bin(0, 0, 0), Bin(3, 0.3, 0.2), Bin(97, 0.5, 0.55), Bin(400, 0.9, 0.95))
     )
 
 
@@ -138,7 +148,7 @@ def awkward() -> StudyResult:
         ),
     )
     third = row("bare")
-    bare = replace(third.evaluation, attacked={}, curves=(), note="")
+    bare = replace(third.evaluation, attacked={}, curves=(), note="", calibration=None)
     third = replace(third, figures=(), sweep=(), training=(), recipe="", run="", evaluation=bare)
     return study(first, second, third)
 
@@ -166,6 +176,11 @@ def make_study():
 @pytest.fixture
 def make_gallery():
     return gallery
+
+
+@pytest.fixture
+def make_calibration():
+    return calibration
 
 
 @pytest.fixture

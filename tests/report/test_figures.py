@@ -9,7 +9,7 @@ from PIL import Image
 
 from sparring.report import figures, panels, style
 
-NAMES = ["verdict", "curves", "sweep", "confidence", "gallery", "training"]
+NAMES = ["verdict", "curves", "sweep", "confidence", "calibration", "gallery", "training"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -29,7 +29,7 @@ def test_what_a_record_has_no_data_for_is_not_drawn_and_does_not_linger(make_row
     (tmp_path / "gallery.png").write_bytes(b"of an earlier record")
     (tmp_path / "mine.png").write_bytes(b"not ours")
     paths = figures.write(make_study(bare), tmp_path)
-    assert sorted({path.stem for path in paths}) == ["confidence", "verdict"]
+    assert sorted({path.stem for path in paths}) == ["calibration", "confidence", "verdict"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*(path.name for path in paths), "mine.png"])
 
 
@@ -83,3 +83,33 @@ def test_losses_come_before_accuracies_and_accuracies_are_in_per_cent(make_row):
 def test_defences_look_different_from_one_another():
     looks = [style.style(index) for index in range(140)]
     assert len({(look.colour, look.dash, look.symbol) for look in looks}) == 140
+
+
+def test_no_empty_axes_are_left_where_panels_do_not_fill_their_grid(make_row, make_curve):
+    curves = tuple(make_curve(f"attack{i}()", worst_case=False, counts=(9, 8)) for i in range(4))
+    drawn = figures.sweep([replace(make_row("one"), sweep=curves)])
+    assert [axes.get_visible() for axes in drawn.axes] == [True] * 4 + [False] * 2
+
+
+def test_curves_of_other_conditions_and_what_was_published_have_panels_of_their_own(make_row, make_curve):
+    plain = make_curve("fgsm()", worst_case=False, counts=(9, 8))
+    row = replace(
+        make_row("one"),
+        sweep=(replace(plain, conditions="batch statistics"), plain),
+        published_sweep=((0.1, 0.9), (0.2, 0.8)),
+    )
+    titles = [panel.title for panel in panels.sweeps([row, make_row("two")])]
+    assert titles == ["As published", "Linf, each eps on its own, batch statistics", "Linf, each eps on its own"]
+    published = panels.sweeps([row])[0].lines[0]
+    assert (published.x, published.y) == ((0.1, 0.2), pytest.approx((90, 80)))
+
+
+def test_reliability_leaves_out_bins_that_say_nothing(make_row, make_calibration):
+    row = make_row("one")
+    (panel, *_) = panels.reliability([row])
+    assert panel.diagonal
+    assert panel.title == "Clean"
+    (line,) = panel.lines
+    assert (line.x, line.y) == (pytest.approx((55, 95)), pytest.approx((50, 90)))
+    bare = replace(row, calibrations={"fgsm": make_calibration()}, evaluation=replace(row.evaluation, calibration=None))
+    assert [panel.title for panel in panels.reliability([bare])] == ["Fgsm"]

@@ -13,6 +13,8 @@ from html.parser import HTMLParser
 import pytest
 
 import sparring.report
+from sparring.core.results import Figure, Repeat
+from sparring.core.statistics import share
 from sparring.report import charts, format, html, panels
 
 VOID = {"meta", "img", "link", "br", "path"}
@@ -210,7 +212,7 @@ def test_writing_twice_gives_the_same_bytes(written, result, tmp_path):
     again = sparring.report.write(result, tmp_path, command="sparring study toy --again")
     assert again.read_bytes() == written.read_bytes()
     figures = sorted((written.parent / "figures").iterdir())
-    assert len(figures) == 12
+    assert len(figures) == 14
     for figure in figures:
         assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes(), figure.name
 
@@ -233,3 +235,23 @@ def test_a_browser_draws_every_chart(written, page, tmp_path):
     shown = subprocess.run([*command, written.as_uri()], capture_output=True, check=True, timeout=60, text=True).stdout
     charts_drawn = len(re.findall(r'class="chart js-plotly-plot"', shown))
     assert charts_drawn == len(page.attributes("data-chart")) == 7
+
+
+def test_learned_adversaries_and_every_training_have_their_tables(make_row, make_study, tmp_path):
+    figure = Figure("accuracy under game", None, share(300, 500), None, None, share(200, 500))
+    repeats = tuple(
+        Repeat(seed, f"run-{seed}", {"clean accuracy": v}, {"clean accuracy": v - 0.01}, {"clean accuracy": 0.5})
+        for seed, v in enumerate((0.91, 0.95))
+    )
+    mended = replace(make_row("one").figures[0], mended=share(450, 500))
+    row = replace(make_row("one"), adversaries=(figure,), repeats=repeats, figures=(mended,))
+    seeds = replace(row, evaluation=replace(row.evaluation, seeds=(0, 1), examples=500))
+    page = html.render(make_study(seeds, make_row("two")))
+    assert "Learned adversaries against every defence" in page
+    assert "means of 2 trainings" in page
+    assert "91.0, 95.0" in page
+    assert ">Mended</th>" in page
+    assert f"{100 * 450 / 500:.1f}" in page
+    without = html.render(make_study(make_row("two")))
+    for absent in ("Learned adversaries against", ">Mended</th>", "Every training:"):
+        assert absent not in without

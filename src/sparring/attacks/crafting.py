@@ -9,8 +9,9 @@ from torch import Tensor
 from sparring.core.errors import InputError
 from sparring.training.precision import Precision
 
-CPU_VALUES, CPU_EXAMPLES = 2**20, 250  # larger batches are slower there: they leave the caches
+CPU_VALUES, CPU_EXAMPLES = 2**18, 250  # larger batches are slower there: they leave the caches
 GPU_VALUES, GPU_EXAMPLES = 2**22, 1000
+FEW = 8  # examples at once, however large: fewer would waste more than the caches give
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,4 +39,4 @@ class Crafting:
 def suitable_batch(x: Tensor, device: torch.device, draws: int) -> int:
     """Return how many examples like those of `x` (N, C, H, W) are best attacked at once on `device`."""
     values, most = (CPU_VALUES, CPU_EXAMPLES) if device.type == "cpu" else (GPU_VALUES, GPU_EXAMPLES)
-    return max(1, min(most, values // x[0].numel()) // draws)
+    return max(1, min(most, max(FEW, values // x[0].numel())) // draws)

@@ -1,25 +1,14 @@
-"""Records of what was measured: frozen dataclasses that round-trip through JSON. No torch here: reports open fast."""
+"""What was measured, as frozen dataclasses; `core/records.py` writes and reads them. No torch: reports open fast."""
 
-import json
-import math
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import numpy as np
-from cattrs import BaseValidationError
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
-from cattrs.preconf.json import make_converter
 from numpy.typing import NDArray
-
-from sparring.core.errors import InputError
-from sparring.core.files import replacing
 
 SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
-DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
+Statistics = Literal["running", "batch"]  # what batch norm uses at evaluation
 
 
 @dataclass(frozen=True)
@@ -46,6 +35,23 @@ class Confidence:
         """The share classified wrong."""
         a = self.accuracy
         return Estimate(1 - a.value, 1 - a.high, 1 - a.low, a.n)
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The images with confidence in one of equal parts of [0, 1]: how many, the share right, the mean (0 of none)."""
+
+    count: int
+    accuracy: float
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far confidence is from accuracy: by parts of [0, 1], and in all (expected calibration error)."""
+
+    ece: Estimate
+    bins: tuple[Bin, ...]
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class Curve:
     norm: str
     worst_case: bool
     points: tuple[CurvePoint, ...]
+    conditions: str = ""  # what sets it apart from other curves of the same attack
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,8 @@ class Evaluation:
 
     `robust` is the share right on the clean example and under every listed attack; `robust_confidence` is read on each
     example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot".
+    `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
+    `seeds`: of the trainings whose figures these are the means of, with intervals over them; of one if it is empty.
     `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz.
     """
 
@@ -132,28 +141,41 @@ class Evaluation:
     flags: tuple[Flag, ...]
     provenance: Provenance
     adaptation: tuple[str, ...] = ()
+    calibration: Calibration | None = None
+    robust_calibration: Calibration | None = None
+    examples: int = 0
+    statistics: Statistics = "running"
+    seeds: tuple[int, ...] = ()
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 
     def save(self, path: str | Path) -> None:
         """Write the record to `path` as JSON, and its arrays beside it as npz; neither is ever half written."""
-        save(self, Path(path))
+        from sparring.core import records  # which knows this class
+
+        records.save(self, Path(path))
 
     @staticmethod
     def load(path: str | Path) -> "Evaluation":
         """Read what `save` wrote; raises InputError if it is no such record."""
-        return load(Evaluation, Path(path))
+        from sparring.core import records
+
+        return records.load(Evaluation, Path(path))
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A paper's figure beside ours: by the paper's own protocol (compatibility) and as an honest attacker leaves it."""
+    """A paper's figure beside ours: by the paper's own protocol (compatibility) and as an honest attacker leaves it.
+
+    `mended`: by the same attack, without the protocol's faults; None where it has none.
+    """
 
     name: str
     published: float | None
     compatibility: Estimate
     honest: Estimate | None
     tolerance: float | None
+    mended: Estimate | None = None
 
     @property
     def reproduced(self) -> bool | None:
@@ -173,8 +195,25 @@ class EpochMetrics:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """One training of a row: its seed and run, and its figures by name, each as in `Figure` (NaN: not measured)."""
+
+    seed: int
+    run: str
+    compatibility: dict[str, float]
+    mended: dict[str, float]
+    honest: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Row:
-    """One defence of a study: what was trained, how training went, the paper's figures, and the verdict."""
+    """One defence of a study: what was trained, how training went, the paper's figures, and the verdict.
+
+    `published_sweep`: the paper's (eps, accuracy) beside the first curve of `sweep`, whose every point should come
+    within `sweep_tolerance`. `calibrations` by what they were
+    read on. `adversaries`: accuracy under the learned adversary of each row that has one, by that row's name.
+    `repeats`: its trainings; if there are several, all other figures are their means.
+    """
 
     name: str
     defence: str
@@ -184,6 +223,11 @@ class Row:
     sweep: tuple[Curve, ...]
     training: tuple[EpochMetrics, ...]
     evaluation: Evaluation
+    published_sweep: tuple[tuple[float, float], ...] = ()
+    sweep_tolerance: float | None = None
+    calibrations: dict[str, Calibration] = field(default_factory=dict)
+    adversaries: tuple[Figure, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,7 +254,7 @@ class Finding:
     """A claim, whether it holds, and the sentence that says so."""
 
     claim: str
-    verdict: Literal["holds", "does not hold", "note"]
+    verdict: Literal["holds", "does not hold", "holds only by the paper's protocol", "note"]
     sentence: str
 
 
@@ -228,72 +272,3 @@ class StudyResult:
     findings: tuple[Finding, ...]
     provenance: Provenance
     schema_version: int = SCHEMA_VERSION
-
-
-R = TypeVar("R", Evaluation, StudyResult)
-
-
-def _exactly(value: object, kind: type[Any]) -> object:
-    """Take a value of that very type: a record in which a number has become a text is no such record."""
-    if type(value) is not kind:
-        raise ValueError(f"expected {kind.__name__}, not {value!r}")
-    return value
-
-
-_converter = make_converter()
-_converter.register_unstructure_hook(float, lambda v: v if math.isfinite(v) else None if math.isnan(v) else str(v))
-_converter.register_structure_hook(float, lambda v, _: math.nan if v is None else float(v))
-for _plain in (str, int, bool):
-    _converter.register_structure_hook(_plain, _exactly)
-_aside = override(omit=True)
-_converter.register_unstructure_hook(Evaluation, make_dict_unstructure_fn(Evaluation, _converter, arrays=_aside))
-_converter.register_structure_hook(Evaluation, make_dict_structure_fn(Evaluation, _converter, arrays=_aside))
-
-
-def save(record: Evaluation | StudyResult, path: Path) -> None:
-    """Write `record` as JSON to `path` and all its arrays beside it as npz, each by rename."""
-    if path.suffix == ".npz":
-        raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
-    arrays = {f"{place}{key}": value for place, part in _evaluations(record) for key, value in part.arrays.items()}
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first key for a flag
-    text = json.dumps(_converter.unstructure(record), indent=1, allow_nan=False)
-    with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def load(kind: type[R], path: Path) -> R:
-    """Read a record of `kind`; raises InputError, naming the file, if it is missing or no such record."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such record") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable record ({error})") from None
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if version != SCHEMA_VERSION:
-        raise InputError(f"{path}: schema_version is {version!r}, this Sparring reads {SCHEMA_VERSION}; evaluate again")
-    try:
-        record = _converter.structure(raw, kind)
-    except BaseValidationError as error:
-        raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
-    _read_arrays(record, path.with_suffix(".npz"))
-    return record
-
-
-def _evaluations(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation]]:
-    if isinstance(record, Evaluation):
-        return [("", record)]
-    return [(f"{index}/", row.evaluation) for index, row in enumerate(record.rows)]
-
-
-def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
-    """Fill in the arrays; a record whose npz was not kept (a committed result, say) is read without them."""
-    if not path.exists():
-        return
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            for place, part in _evaluations(record):
-                part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})
-    except DAMAGED as error:
-        raise InputError(f"{path}: not readable as arrays ({error}); delete it to read the record alone") from None

@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from sparring.training.runs import Run
 COLLAPSED = 1e-4  # spread of what the adversary gives over a batch of images, of at most 1
 
 
+@dataclass(frozen=True, kw_only=True)
 class Game(Defence):
     """An adversary's network and a defender in turn, on the same images.
 
@@ -35,15 +37,15 @@ class Game(Defence):
     """
 
     threat: ThreatModel
-    perturber: Perturber
-    mix: float
-    adversary_updates: int
-    defender_updates: int
-    adversary_optimiser: Optimiser | None
-    adversary: str
-    defender: str
-    halves: Halves
-    crafting: Statistics
+    perturber: Perturber = Perturber()
+    mix: float = 0.5
+    adversary_updates: int = 1
+    defender_updates: int = 1
+    adversary_optimiser: Optimiser | None = None
+    adversary: str = ""
+    defender: str = ""
+    halves: Halves = "joint"
+    crafting: Statistics = "train"
 
     def __post_init__(self) -> None:
         if not 0 < self.threat.eps < math.inf:

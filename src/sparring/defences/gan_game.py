@@ -5,12 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparring.attacks.oracle import Statistics
-from sparring.core.threat import ThreatModel
-from sparring.defences.crafted import Halves
 from sparring.defences.game import Game
-from sparring.models.perturber import Perturber
-from sparring.training.optimisers import Optimiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,16 +19,6 @@ class GanGame(Game):
 
     name = "gan_game"
     source = "paper 002 (Dhillon & Pavse 2018)"
-    threat: ThreatModel
-    perturber: Perturber = Perturber()
-    mix: float = 0.5
-    adversary_updates: int = 1
-    defender_updates: int = 1
-    adversary_optimiser: Optimiser | None = None
-    adversary: str = ""
-    defender: str = ""
-    halves: Halves = "joint"
-    crafting: Statistics = "train"
 
     def adversary_loss(self, logits: Tensor, y: Tensor, delta: Tensor) -> Tensor:
         return -F.cross_entropy(logits, y)

@@ -4,13 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from sparring.attacks.oracle import Statistics
 from sparring.core.errors import InputError
-from sparring.core.threat import ThreatModel
-from sparring.defences.crafted import Halves
 from sparring.defences.game import Game
 from sparring.models.perturber import Perturber
-from sparring.training.optimisers import Optimiser
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,17 +20,8 @@ class GAT(Game):
 
     name = "gat"
     source = "arXiv:1705.03387"
-    threat: ThreatModel
     perturber: Perturber = Perturber(sees="gradient")
     power: float = 0.0
-    mix: float = 0.5
-    adversary_updates: int = 1
-    defender_updates: int = 1
-    adversary_optimiser: Optimiser | None = None
-    adversary: str = ""
-    defender: str = ""
-    halves: Halves = "joint"
-    crafting: Statistics = "train"
 
     def __post_init__(self) -> None:
         super().__post_init__()

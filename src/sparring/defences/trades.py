@@ -19,6 +19,7 @@ class TRADES(Crafted):
 
     Loss: CE(f(x), y) + beta * KL(f(x) || f(x_adv)). The attack climbs the same divergence, not the labels' loss. The
     authors take beta 6 and step by 0.007 where eps is 0.031; for MNIST beta 1, and 40 steps of 0.01 where it is 0.3.
+    They begin at the image, moved by noise of 0.001; here the attack begins where it will, by default in all the ball.
     """
 
     name = "trades"

@@ -2,12 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 
-from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag
+from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag, Statistics
 
 
-def checks(clean: Estimate, attacked: dict[str, Attacked]) -> tuple[Flag, ...]:
+def checks(clean: Estimate, attacked: dict[str, Attacked], statistics: Statistics = "running") -> tuple[Flag, ...]:
     """Return what a reader of these figures must know."""
-    return (*label_leaking(clean, attacked), *one_step_flatters(attacked))
+    return (*label_leaking(clean, attacked), *one_step_flatters(attacked), *batch_dependent(statistics))
+
+
+def batch_dependent(statistics: Statistics) -> Iterator[Flag]:
+    """Fail where batch norm was left in training mode: nobody classifies images in such batches."""
+    if statistics == "batch":
+        text = "batch norm used each batch's statistics, so predictions depend on batch-mates: for comparison only"
+        yield Flag("batch statistics", "fail", text)
 
 
 def label_leaking(clean: Estimate, attacked: dict[str, Attacked]) -> Iterator[Flag]:

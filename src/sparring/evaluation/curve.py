@@ -20,10 +20,10 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 
 
-def predictions(model: nn.Module, x: Tensor) -> Tensor:
+def predictions(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tensor:
     """Return the logits (N, K) of images (N, C, H, W), with nothing left behind on the model."""
     device = device_of(model, x)
-    batches = torch.split(x, suitable_batch(x, device, 1))
+    batches = torch.split(x, batch_size or suitable_batch(x, device, 1))
     with frozen(model), seeded(0):
         return torch.cat([predict(model, batch.to(device)).to(x.device) for batch in batches])
 
@@ -94,25 +94,46 @@ def _pushed(x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
 
 
 def single_attack_curve(
-    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, eps: Sequence[float], *, seed: int = 0
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    eps: Sequence[float],
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
 ) -> Curve:
     """Attack every example at each eps on its own, right or wrong, at full strength: the protocol of the papers."""
-    at = {value: single_attack(attack, model, x, y, replace(threat, eps=value), seed=seed) for value in sorted(eps)}
+    at = {
+        value: single_attack(attack, model, x, y, replace(threat, eps=value), seed=seed, batch_size=batch_size)
+        for value in sorted(eps)
+    }
     points = tuple(_point(value, logits, y) for value, logits in at.items())
     return Curve(repr(attack), threat.name, worst_case=False, points=points)
 
 
 def single_attack(
-    attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, *, seed: int = 0
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    seed: int = 0,
+    batch_size: int | None = None,
 ) -> Tensor:
-    """Return the logits (N, K) on one attack's images of every example; the papers' protocol, not a verdict."""
+    """Return the logits (N, K) on one attack's images of every example; the papers' protocol, not a verdict.
+
+    An image is classified among the batch-mates that it was attacked with.
+    """
     device, parts = device_of(model, x), []
-    size = suitable_batch(x, device, 1)
+    size = batch_size or suitable_batch(x, device, 1)
     batches = list(zip(torch.split(x, size), torch.split(y, size), strict=True))
     for place, (images, labels) in enumerate(track(batches, f"{attack.name} {threat}", len(batches))):
         images, labels = images.to(device), labels.to(device)  # the same batch, where the model is
         x_adv = craft(attack, model, images, labels, threat, seed=seed + place)
-        parts.append(predictions(model, x_adv).to(x.device))
+        parts.append(predictions(model, x_adv, size).to(x.device))
     return torch.cat(parts)
 
 

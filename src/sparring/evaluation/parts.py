@@ -11,7 +11,7 @@ import torch
 
 from sparring.attacks import Adversarial
 from sparring.core.files import replacing
-from sparring.core.results import DAMAGED
+from sparring.core.records import DAMAGED
 
 FIELDS = tuple(field.name for field in fields(Adversarial))
 

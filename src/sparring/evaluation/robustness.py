@@ -13,16 +13,18 @@ from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
-from sparring.core.results import Curve, Evaluation
+from sparring.core.results import Curve, Evaluation, Statistics
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
 from sparring.data.given import Data, Examples, examples_of
 from sparring.evaluation.bout import Bout
+from sparring.evaluation.calibration import calibration
 from sparring.evaluation.checks import checks
 from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
 from sparring.evaluation.provenance import Stopwatch
+from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
@@ -42,6 +44,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int | None = None,
     crafting: Crafting | None = None,
+    statistics: Statistics = "running",
     folder: Path | None = None,
     fit_on: Data | None = None,
     load: Callable[[str], nn.Module] = no_surrogate,
@@ -53,16 +56,20 @@ def evaluate(
     `model` takes float images (B, C, H, W) in [0, 1] to logits (B, K). `data` is a dataset, its call string, a pair
     (x, y) of tensors, or a DataLoader. `examples` takes a seeded subset of that many. `curve` lists the eps of the
     accuracy-eps curve (default: from a quarter to one and a half of the threat's eps; empty: none). `crafting` says in
-    which precision attacks work and what they may cost. In `folder`, what attacks find is kept batch by batch: an
-    evaluation that was stopped, started again with the same arguments, goes on from there to the same result.
+    which precision attacks work and what they may cost. `statistics`: those that batch norm uses; "batch" is for
+    comparison with papers that left it in training mode: predictions then depend on batch-mates, and a check fails.
+    In `folder`, what attacks find is kept batch by batch: an evaluation that was stopped, started again with the same
+    arguments, goes on from there to the same result.
     `fit_on`: what learned attacks (universal perturbations) are fitted on; by default the dataset's training split, and
     never the examples they are judged on. `load` opens the surrogate that a transfer attack names, `load_perturber` the
     perturber of the run that a learned one names.
     Raises InputError for anything that cannot be evaluated.
     """
-    watch, threat = Stopwatch(), THREATS.parse(threat)
+    watch, threat, called = Stopwatch(), THREATS.parse(threat), type(model).__name__
     armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
     check_model(model)
+    if statistics == "batch":
+        model = with_batch_statistics(model)
     given = examples_of(data, split)
     if examples is not None:
         given = given.sample(examples, seed)
@@ -83,20 +90,24 @@ def evaluate(
     clean = confidence(bout.clean, bout.y)
     worst = confidence(bout.worst, bout.y)
     return Evaluation(
-        model=name or type(model).__name__,
+        model=name or called,
         data=given.source,
         split=given.split,
         note=given.note,
         classes=given.classes or tuple(map(str, range(bout.clean.shape[1]))),
         threat=repr(threat),
         adaptation=tuple(sorted(adaptation(model))),
+        calibration=calibration(bout.clean, bout.y),
+        robust_calibration=calibration(bout.worst, bout.y),
+        examples=len(bout.y),
+        statistics=statistics,
         clean=clean.accuracy,
         clean_confidence=clean,
         robust=worst.accuracy,
         robust_confidence=worst,
         attacked=bout.attacked,
         curves=_curves(model, bout, given, threat, _grid(threat, bout.x) if curve is None else curve, conditions),
-        flags=checks(clean.accuracy, bout.attacked),
+        flags=checks(clean.accuracy, bout.attacked, statistics),
         provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
         arrays=bout.flags(given.ids) | bout.gallery(given.ids),
     )

@@ -29,8 +29,9 @@ def line_chart(panel: Panel) -> Spec:
     y: Spec = _axis(panel.y_title)
     if panel.percent:
         y |= {"range": [-3, 103], "tickvals": [0, 20, 40, 60, 80, 100]}
+    reference = [_diagonal()] if panel.diagonal else []
     return {
-        "data": [band for band in bands if band] + lines,
+        "data": reference + [band for band in bands if band] + lines,
         "layout": {**_LAYOUT, "height": 340, "xaxis": x, "yaxis": y},
     }
 
@@ -56,6 +57,17 @@ def bar_chart(bars: Bars) -> Spec:
         "yaxis": {**_axis(""), "range": [len(places) - 0.5, -0.5], "automargin": True, "showgrid": False, **y},
     }
     return {"data": [trace for trace in data if trace["x"]], "layout": layout}
+
+
+def _diagonal() -> Spec:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": [0, 100],
+        "y": [0, 100],
+        "line": {"color": RULE, "dash": "dot", "width": 1.5},
+        "hoverinfo": "skip",
+    }
 
 
 def _line(line: Line) -> Spec:

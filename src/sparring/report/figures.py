@@ -96,6 +96,11 @@ def training(rows: Sequence[Row]) -> Figure | None:
     return _line_figure(panels.training(rows))
 
 
+def calibration(rows: Sequence[Row]) -> Figure | None:
+    """Draw reliability diagrams: accuracy against confidence."""
+    return _line_figure(panels.reliability(rows))
+
+
 def confidence(rows: Sequence[Row]) -> Figure | None:
     """Draw mean confidence, clean and attacked, beside accuracy."""
     if not rows:
@@ -123,6 +128,7 @@ DRAWN: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "curves": curves,
     "sweep": sweep,
     "confidence": confidence,
+    "calibration": calibration,
     "gallery": gallery,
     "training": training,
 }
@@ -154,12 +160,12 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
     across = min(len(drawn), _ACROSS)
     down = -(-len(drawn) // across)
     figure = Figure(figsize=(1 + 3.2 * across, 0.7 + 2.6 * down), layout="constrained")
-    every = figure.subplots(down, across, squeeze=False).flat
+    every = list(figure.subplots(down, across, squeeze=False).flat)
     handles: dict[str, Artist] = {}
     for axes, panel in zip(every, drawn, strict=False):
         _line_panel(axes, panel)
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    for axes in list(every)[len(drawn) :]:
+    for axes in every[len(drawn) :]:
         axes.set_visible(False)
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(across * 2, 4))
     return figure
@@ -176,6 +182,8 @@ def _line_panel(axes: Axes, panel: panels.Panel) -> None:
         )
         if np.isfinite(np.add(line.low, line.high)).any():
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
+    if panel.diagonal:
+        axes.plot([0, 100], [0, 100], color="#999999", linestyle=":", linewidth=1)
     axes.set(xlabel=panel.x_title, ylabel=panel.y_title)
     axes.set_title(panel.title, fontsize="medium", loc="left")
     if panel.percent:

@@ -37,6 +37,7 @@ def render(result: StudyResult, command: str = "") -> str:
         "honest": _line_charts("honest", panels.honest_curves(rows)),
         "sweep": _line_charts("sweep", panels.sweeps(rows)),
         "confidence": _bar_charts(panels.confidences(rows)) if rows else (),
+        "reliability": _line_charts("reliability", panels.reliability(rows)),
         "training": _line_charts("training", panels.training(rows)),
     }
     context = {
@@ -50,6 +51,7 @@ def render(result: StudyResult, command: str = "") -> str:
         "notes": verdict.raised(rows, "note"),
         "shared": _shared(rows),
         "rises": panels.rises(rows),
+        "mended": any(figure.mended is not None for row in rows for figure in row.figures),
         "strips": [(row, gallery.strip(row.evaluation, len(rows))) for row in rows],
         "palettes": (LIGHT, DARK),
     }
@@ -87,10 +89,15 @@ def _tables(result: StudyResult) -> dict[str, tables.Table]:
     made = {
         "attacks": tables.attacks(rows),
         "confidence": tables.confidences(rows),
+        "calibration": tables.calibrations(rows),
         "honest": tables.honest_curves(rows),
         "sweep": tables.sweeps(rows),
         "training": tables.training(rows),
     }
+    if any(row.adversaries for row in rows):
+        made["adversaries"] = tables.adversaries(rows)
+    if any(len(row.repeats) > 1 for row in rows):
+        made["repeats"] = tables.repeats(rows)
     return made | ({"search": tables.search(result.search)} if result.search else {})
 
 
@@ -105,7 +112,8 @@ def _shared(rows: Sequence[Row]) -> dict[str, str]:
 def images(row: Row) -> str:
     """Say which images, and how many, a row was judged on."""
     evaluation = row.evaluation
-    return f"{evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
+    count = f"{evaluation.examples or evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
+    return f"{count}; means of {len(evaluation.seeds)} trainings" if evaluation.seeds else count
 
 
 def _assets(drawn: dict[str, tuple[Chart, ...]]) -> dict[str, Any]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparring.core.results import Confidence, Curve, Estimate, Row
+from sparring.core.results import Calibration, Confidence, Curve, Estimate, Row
 from sparring.report import format
 
+FEW = 10  # images, below which a bin of confidence says nothing
 CROWDED = 20  # points on a line, above which markers would hide it
 
 
@@ -25,7 +26,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines over one pair of axes; `percent`: y runs from 0 to 100; `ticks` are the x axis's labels, if any."""
+    """Lines over one pair of axes; `percent`: y runs from 0 to 100; `ticks` are the x axis's labels, if any.
+
+    `diagonal`: whether x and y are to be compared, so that the line of equals is drawn.
+    """
 
     title: str
     subtitle: str
@@ -34,6 +38,7 @@ class Panel:
     percent: bool
     ticks: dict[float, str]
     lines: tuple[Line, ...]
+    diagonal: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,81 @@ def honest_curves(rows: Sequence[Row]) -> tuple[Panel, ...]:
 
 
 def sweeps(rows: Sequence[Row]) -> tuple[Panel, ...]:
-    """Return the accuracy-eps panels of the paper's own protocol."""
-    return _curve_panels(rows, [row.sweep for row in rows])
+    """Return the accuracy-eps panels of the paper's own protocol; what the paper shows comes first."""
+    return (*_published(rows), *_curve_panels(rows, [row.sweep for row in rows]))
 
 
 def rises(rows: Sequence[Row]) -> tuple[Rise, ...]:
     """Return, for each curve of any row that rises by more than its intervals, its largest such rise."""
     found = [_rise(row.name, curve) for row in rows for curve in (*row.sweep, *row.evaluation.curves)]
     return tuple(rise for rise in found if rise)
+
+
+def reliability(rows: Sequence[Row]) -> tuple[Panel, ...]:
+    """Return accuracy against confidence, one panel for each kind of images; a line below the diagonal is too sure."""
+    of_rows = [calibrations(row) for row in rows]
+    kinds = list(dict.fromkeys(kind for of_row in of_rows for kind in of_row))
+    return tuple(
+        Panel(
+            title=f"{kind[:1].upper()}{kind[1:]}",
+            subtitle="",
+            x_title="confidence (%)",
+            y_title="accuracy (%)",
+            percent=True,
+            ticks={},
+            lines=tuple(
+                _reliability_line(index, rows[index].name, of_row[kind])
+                for index, of_row in enumerate(of_rows)
+                if kind in of_row
+            ),
+            diagonal=True,
+        )
+        for kind in kinds
+    )
+
+
+def calibrations(row: Row) -> dict[str, Calibration]:
+    """Return a row's calibrations by the kind of images: by the paper's protocol, and on the honest attacks' images."""
+    of = {"clean": row.evaluation.calibration, "each example's worst image": row.evaluation.robust_calibration}
+    return {**row.calibrations, **{kind: calibration for kind, calibration in of.items() if calibration is not None}}
+
+
+def _reliability_line(index: int, name: str, calibration: Calibration) -> Line:
+    bins = [part for part in calibration.bins if part.count >= FEW]
+    blank = (math.nan,) * len(bins)
+    return Line(
+        row=index,
+        name=name,
+        x=tuple(100 * part.confidence for part in bins),
+        y=tuple(100 * part.accuracy for part in bins),
+        low=blank,
+        high=blank,
+        notes=tuple(
+            (
+                name,
+                f"confidence {format.percent(part.confidence)} %, right {format.percent(part.accuracy)} %",
+                f"{part.count:,} images; calibration error in all {format.with_interval(calibration.ece)}",
+            )
+            for part in bins
+        ),
+    )
+
+
+def _published(rows: Sequence[Row]) -> tuple[Panel, ...]:
+    """Return the panel of the paper's own curves, if it has any."""
+    lines = []
+    for index, row in enumerate(rows):
+        if row.published_sweep:
+            x, y = (tuple(values) for values in zip(*row.published_sweep, strict=True))
+            blank = (math.nan,) * len(x)
+            shares = tuple(100 * share for share in y)
+            told = [f"eps {format.eps(e)}: {v:.1f} %, as published" for e, v in zip(x, shares, strict=True)]
+            notes = tuple((row.name, each) for each in told)
+            lines.append(Line(index, row.name, x, shares, blank, blank, notes))
+    if not lines:
+        return ()
+    points = sorted({point for line in lines for point in line.x})
+    return (Panel("As published", "", "eps", "accuracy (%)", percent=True, ticks=_ticks(points), lines=tuple(lines)),)
 
 
 def confidences(rows: Sequence[Row]) -> tuple[Bars, ...]:
@@ -127,15 +199,16 @@ def _metric_panel(rows: Sequence[Row], key: str) -> Panel:
 
 def _curve_panels(rows: Sequence[Row], curves: Sequence[tuple[Curve, ...]]) -> tuple[Panel, ...]:
     """Put one curve of each row in a panel; a row's further curves (norms, attacks) get further panels."""
-    grouped: dict[tuple[str, str, int], list[tuple[int, Curve]]] = {}
+    grouped: dict[tuple[str, str, str, int], list[tuple[int, Curve]]] = {}
     many = _norms_with_many(curves)
     for index, of_row in enumerate(curves):
-        seen: dict[tuple[str, str], int] = {}
+        seen: dict[tuple[str, str, str], int] = {}
         for curve in of_row:
             head = curve.attack.partition("(")[0] if curve.norm in many else ""
-            occurrence = seen.setdefault((curve.norm, head), 0)
-            seen[curve.norm, head] += 1
-            grouped.setdefault((curve.norm, head, occurrence), []).append((index, curve))
+            key = (curve.norm, head, curve.conditions)
+            occurrence = seen.setdefault(key, 0)
+            seen[key] += 1
+            grouped.setdefault((*key, occurrence), []).append((index, curve))
     return tuple(_curve_panel(rows, members) for members in grouped.values())
 
 
@@ -147,10 +220,10 @@ def _curve_panel(rows: Sequence[Row], members: Sequence[tuple[int, Curve]]) -> P
     attacks = list(dict.fromkeys(curve.attack for _, curve in members))
     ways = {curve.worst_case for _, curve in members}
     way = "worst case" if ways == {True} else "each eps on its own" if ways == {False} else "mixed"
-    norm = members[0][1].norm
+    norm, conditions = members[0][1].norm, members[0][1].conditions
     points = sorted({p.eps for _, curve in members for p in curve.points if math.isfinite(p.eps)})
     return Panel(
-        title=f"{norm.capitalize()}, {way}",
+        title=", ".join(part for part in (norm.capitalize(), way, conditions) if part),
         subtitle=attacks[0] if len(attacks) == 1 else f"{len(attacks)} attacks, by defence",
         x_title=f"eps ({norm}, pixels in [0, 1])",
         y_title="accuracy (%)",

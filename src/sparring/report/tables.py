@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
 
-from sparring.core.results import Confidence, Curve, Estimate, Evaluation, Row, Search
-from sparring.report import format
+from sparring.core.results import Confidence, Curve, Estimate, Evaluation, Figure, Row, Search
+from sparring.report import format, panels
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,69 @@ def confidences(rows: Sequence[Row]) -> Table:
 def _by_images(evaluation: Evaluation) -> list[tuple[str, Confidence]]:
     each = [(name, result.confidence) for name, result in evaluation.attacked.items()]
     return [("clean", evaluation.clean_confidence), *each, ("worst of all", evaluation.robust_confidence)]
+
+
+def calibrations(rows: Sequence[Row]) -> Table:
+    """Return the expected calibration error on each kind of images."""
+    by_row = [panels.calibrations(row) for row in rows]
+    kinds = list(dict.fromkeys(kind for of_row in by_row for kind in of_row))
+    return Table(
+        "Expected calibration error in %, over 15 bins of confidence, with 95 % intervals: 0 where a model is right as "
+        "often as it is sure.",
+        (Column("Defence", numeric=False), *(Column(kind[:1].upper() + kind[1:]) for kind in kinds)),
+        tuple(
+            (text(row.name), *(estimate(of_row[kind].ece) if kind in of_row else NOTHING for kind in kinds))
+            for row, of_row in zip(rows, by_row, strict=True)
+        ),
+    )
+
+
+def adversaries(rows: Sequence[Row]) -> Table:
+    """Return each defence's accuracy under the learned adversary of each row that has one."""
+    names = list(dict.fromkeys(figure.name for row in rows for figure in row.adversaries))
+    return Table(
+        "Accuracy in % on the images of each learned adversary (columns), whoever it was trained against; "
+        "where the paper's protocol has a fault, without it, and by the protocol in smaller type.",
+        (Column("Defence", numeric=False), *(Column(name.removeprefix("accuracy under ")) for name in names)),
+        tuple(
+            (text(row.name), *(_adversary({f.name: f for f in row.adversaries}.get(name)) for name in names))
+            for row in rows
+        ),
+    )
+
+
+def _adversary(figure: Figure | None) -> Cell:
+    if figure is None:
+        return NOTHING
+    if figure.mended is None:
+        return estimate(figure.compatibility)
+    value, protocol = figure.mended, format.percent(figure.compatibility.value)
+    return Cell(format.percent(value.value), protocol, _key(value.value), format.with_interval(value))
+
+
+def repeats(rows: Sequence[Row]) -> Table:
+    """Return the spread of each figure over a row's trainings."""
+    columns = ("Defence", "Figure", "Column")
+    return Table(
+        "Each figure over the trainings of a row, in %: mean, standard deviation, and every training in the order of "
+        "the seeds.",
+        (*(Column(name, numeric=False) for name in columns), Column("Mean"), Column("SD"), Column("Every training")),
+        tuple(
+            (
+                text(row.name),
+                text(name),
+                text(column),
+                figure(fmean(values), format.percent),
+                figure(stdev(values) if len(values) > 1 else math.nan, lambda value: format.percent(value, 2)),
+                text(", ".join(map(format.percent, values))),
+            )
+            for row in rows
+            for column in ("compatibility", "mended", "honest")
+            for name in (getattr(row.repeats[0], column) if row.repeats else ())
+            if "accuracy" in name or "ece" in name
+            for values in [[getattr(repeat, column)[name] for repeat in row.repeats]]
+        ),
+    )
 
 
 _CONFIDENCE_COLUMNS = tuple(Column(name) for name in ("Accuracy", "Confidence", "When right", "When wrong"))

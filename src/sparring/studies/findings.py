@@ -1,9 +1,18 @@
 """What follows from a study's rows: the paper's claims, each decided by a figure and its interval."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Literal
 
 from sparring.core.results import Estimate, Finding, Row
+from sparring.core.statistics import difference, mean, paired_p
 from sparring.studies.plan import ClaimPlan, StudyPlan
+
+Column = Literal["compatibility", "mended", "honest"]
+HOW: dict[Column, str] = {
+    "compatibility": "by the paper's protocol",
+    "mended": "by the same attack without its fault",
+    "honest": "under the honest attacks",
+}
 
 GAP = 0.1  # how far the honest figure must fall below the paper's protocol to be worth a sentence
 
@@ -11,41 +20,98 @@ GAP = 0.1  # how far the honest figure must fall below the paper's protocol to b
 def findings(plan: StudyPlan, rows: tuple[Row, ...]) -> tuple[Finding, ...]:
     """Return the claims' verdicts, which figures came out, and where the paper's own protocol flatters."""
     by_name = {row.name: row for row in rows}
-    claims = [decide(claim, by_name[claim.row]) for claim in plan.claims if claim.row in by_name]
+    claims = [
+        decide(claim, by_name) for claim in plan.claims if {claim.row, claim.above, claim.below} - {""} <= set(by_name)
+    ]
     return (*claims, *(finding for row in rows for finding in (*reproduction(row), *flattery(row))))
 
 
-def decide(claim: ClaimPlan, row: Row) -> Finding:
-    """Return whether the claim holds: the whole interval must be on its side of the bound."""
-    figure = next(figure for figure in row.figures if figure.name == claim.figure)
-    value = figure.compatibility if claim.column == "compatibility" else figure.honest
-    assert value is not None
-    if value.n == 0:
-        return Finding(claim.claim, "note", f"{row.name}: no image is left on which {claim.figure} could be measured.")
+def decide(claim: ClaimPlan, rows: Mapping[str, Row]) -> Finding:
+    """Return whether the claim holds: the whole interval must be on its side of the bound, or of the other figure."""
+    columns: tuple[Column, ...] = ("compatibility", "mended") if claim.column == "mended" else (claim.column,)
+    told = [_told(claim, rows, column) for column in columns]
+    sentence, held = " ".join(sentence for _, sentence in told), [holds for holds, _ in told]
+    if None in held:
+        return Finding(claim.claim, "note", sentence)
+    if held == [True, False]:
+        return Finding(claim.claim, "holds only by the paper's protocol", sentence)
+    return Finding(claim.claim, "holds" if held[-1] else "does not hold", sentence)
+
+
+def _told(claim: ClaimPlan, rows: Mapping[str, Row], column: Column) -> tuple[bool | None, str]:
+    """Return whether a claim holds in one column (None: nothing to decide it by), and the sentence that says so."""
+    value = _estimate(rows[claim.row], claim.figure, column)
+    if value is None or value.n == 0:
+        return None, f"{claim.row}: no image is left on which {claim.figure} could be measured."
+    if claim.above or claim.below:
+        return _compared(claim, rows, column, value)
     holds = (claim.at_least is None or value.low >= claim.at_least) and (
         claim.at_most is None or value.high <= claim.at_most
     )
     bounds = (("at least", claim.at_least), ("at most", claim.at_most))
     asked = " and ".join(f"{word} {bound:.1%}" for word, bound in bounds if bound is not None)
-    how = "by the paper's protocol" if claim.column == "compatibility" else "under the honest attacks"
-    sentence = f"{row.name}: {claim.figure} {how} is {_percent(value)}; the claim asks for {asked}."
-    return Finding(claim.claim, "holds" if holds else "does not hold", sentence)
+    return holds, f"{claim.row}: {claim.figure} {HOW[column]} is {_percent(value)}; the claim asks for {asked}."
+
+
+def _compared(claim: ClaimPlan, rows: Mapping[str, Row], column: Column, value: Estimate) -> tuple[bool | None, str]:
+    """Decide a claim against another figure: by the paired t-test over seeds, or the difference's interval for one."""
+    row, other, figure = rows[claim.row], rows[claim.above or claim.below], claim.than or claim.figure
+    against = _estimate(other, figure, column)
+    if against is None or against.n == 0:
+        return None, f"{other.name}: no image is left on which {figure} could be measured."
+    here, there = _by_seed(row, claim.figure, column), _by_seed(other, figure, column)
+    pairs = [here[seed] - there[seed] for seed in here if seed in there]
+    gap, test = difference(value, against), "one seed"
+    if len(pairs) > 1:
+        gap, test = mean(pairs), f"paired t-test over {len(pairs)} seeds, p = {paired_p(pairs):.2g}"
+    named = f"{other.name}'s {figure}" if figure != claim.figure else other.name
+    return gap.low > 0 if claim.above else gap.high < 0, (
+        f"{row.name}: {claim.figure} {HOW[column]} is {_percent(value)}, {named}: {_percent(against)}; difference "
+        f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}; {test})."
+    )
+
+
+def _estimate(row: Row, name: str, column: Column) -> Estimate | None:
+    figure = next(figure for figure in (*row.figures, *row.adversaries) if figure.name == name)
+    value: Estimate | None = getattr(figure, column)
+    return value
+
+
+def _by_seed(row: Row, name: str, column: Column) -> dict[int, float]:
+    return {repeat.seed: getattr(repeat, column)[name] for repeat in row.repeats}
 
 
 def reproduction(row: Row) -> Iterator[Finding]:
     """Say which of the published figures came out within the tolerance stated beforehand."""
-    tested = [figure for figure in row.figures if figure.reproduced is not None]
+    tested = [
+        (figure.name, figure.compatibility, figure.published, figure.reproduced)
+        for figure in (*row.figures, *row.adversaries)
+        if figure.published is not None and figure.reproduced is not None
+    ]
+    tested += _sweep(row)
     if not tested:
         return
-    missed = [figure for figure in tested if not figure.reproduced]
+    missed = [figure for figure in tested if not figure[-1]]
     claim = f"{row.name}: the published figures come out by the paper's own protocol"
     if not missed:
         yield Finding(claim, "holds", f"All {len(tested)} figures that were to be met are within their tolerance.")
         return
-    told = "; ".join(f"{f.name} {_percent(f.compatibility)}, published {f.published:.1%}" for f in missed)
+    told = "; ".join(f"{name} {_percent(value)}, published {published:.1%}" for name, value, published, _ in missed)
     yield Finding(
         claim, "does not hold", f"{len(missed)} of {len(tested)} figures are outside their tolerance: {told}."
     )
+
+
+def _sweep(row: Row) -> list[tuple[str, Estimate, float, bool]]:
+    """Return each point of the published sweep: its name, ours, the paper's, and whether it came out."""
+    if row.sweep_tolerance is None or not row.sweep:
+        return []
+    ours = {round(point.eps, 9): point.accuracy for point in row.sweep[0].points}
+    return [
+        (f"accuracy at eps {eps:g}", ours[eps], value, abs(ours[eps].value - value) <= row.sweep_tolerance + 1e-12)
+        for eps, value in row.published_sweep
+        if eps in ours
+    ]
 
 
 def flattery(row: Row) -> Iterator[Finding]:

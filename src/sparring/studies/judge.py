@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparring.attacks import ATTACKS, Crafting
 from sparring.core.errors import InputError
-from sparring.core.results import Evaluation, Row, StudyResult
+from sparring.core.results import Evaluation, Row, Statistics, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate
@@ -31,6 +31,7 @@ class Judgement:
     seed: int = 0
     batch_size: int | None = None
     crafting: Crafting = Crafting()
+    statistics: Statistics = "running"
 
     def digest(self, source: str) -> str:
         """Return a short hash of these settings, the data and Sparring's version."""
@@ -62,6 +63,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         seed=settings.seed,
         batch_size=settings.batch_size,
         crafting=settings.crafting,
+        statistics=settings.statistics,
         folder=parts,
         load=lambda name: load(Run.find(name, fitted.run.path.parent).path),
         load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),

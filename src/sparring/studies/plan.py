@@ -2,53 +2,76 @@
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from importlib import resources
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from sparring.core.errors import InputError
-from sparring.core.spec import convert, show_number, suggest
-from sparring.recipe import Recipe, read_toml
+from sparring.core.results import Statistics
+from sparring.core.spec import convert, suggest
+from sparring.recipe import read_toml
 
-Settings = dict[str, float]
-FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error")
-COLUMNS = ("compatibility", "honest")
+Settings = dict[str, float | int | str]
+FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
+CURVE = "curve"  # a tolerance by this name is that of the published sweep
+UNDER = "accuracy under "  # and a row's name: the figure under that row's learned adversary
 
 
 @dataclass(frozen=True, kw_only=True)
 class RowPlan:
-    """One defence: how it is named and trained, and what the paper prints for it."""
+    """One defence: how it is named and trained, and what the paper prints for it.
+
+    A row in the `role` of an adversary is trained for its learned adversary alone, and not judged. `seeds`: its own,
+    if it is not trained with all of the study's. `published_sweep`: the paper's accuracy by eps.
+    """
 
     name: str
     defence: str
     recipe: dict[str, object]
-    each: dict[str, tuple[float, ...]]
+    each: dict[str, tuple[float | str, ...]]
     published: dict[str, float]
     tolerance: dict[str, float]
+    role: Literal["defence", "adversary"] = "defence"
+    seeds: tuple[int, ...] = ()
+    published_sweep: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """How every row is judged; `protocol` is the paper's own attack and `sweep` the eps at which it is printed."""
+    """How every row is judged; `protocol` is the paper's own attack and `sweep` the eps at which it is printed.
+
+    `further_sweep`: eps for a curve of their own, on another scale. `statistics`: those of batch norm in the paper's
+    protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
+    `adversaries`: rows whose learned adversaries attack every row. `examples` limits all, `attacked` the honest attacks
+    alone.
+    """
 
     threat: str
     attacks: tuple[str, ...]
     curve: tuple[float, ...] = ()
     protocol: str = ""
     sweep: tuple[float, ...] = ()
+    further_sweep: tuple[float, ...] = ()
     examples: int | None = None
+    attacked: int | None = None
     split: str = "test"
+    statistics: Statistics = "running"
+    adversaries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What the paper leaves open: tried on the validation split, chosen by the least distance to its figures."""
+    """What the paper leaves open: tried on the validation split with the first seed.
+
+    Chosen by the least distance to the paper's figures of a row, or where they are to be as high as may be, by the sum.
+    """
 
     row: str
     figures: tuple[str, ...]
-    grid: dict[str, tuple[float, ...]]
+    grid: dict[str, tuple[int | float, ...]]
+    aim: Literal["published", "highest"] = "published"
     train_on: str = "train"
     split: str = "validation"
 
@@ -57,17 +80,36 @@ class SearchPlan:
         for values in product(*self.grid.values()):
             yield dict(zip(self.grid, values, strict=True))
 
+    def score(self, figures: dict[str, float], published: dict[str, float]) -> float:
+        """Return how good a trial is; less is better."""
+        if self.aim == "highest":
+            return -sum(figures.values())
+        return sum(abs(value - published[name]) for name, value in figures.items())
+
+    @property
+    def rule(self) -> str:
+        """How one is chosen, in words."""
+        of = f"{', '.join(self.figures)} of the row '{self.row}'"
+        return f"highest sum of {of}" if self.aim == "highest" else f"least summed distance to the paper's {of}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClaimPlan:
-    """A claim, and the figure that decides it."""
+    """A claim, and the figure of a row that decides it: against a bound, or `above` or `below` another row's figure.
+
+    `than` is that other figure, if it is not the same one. In the column "mended" a claim is decided by the paper's
+    attack both with and without the faults of its protocol.
+    """
 
     claim: str
     row: str
     figure: str
-    column: Literal["compatibility", "honest"]
+    column: Literal["compatibility", "mended", "honest"]
     at_least: float | None = None
     at_most: float | None = None
+    above: str = ""
+    below: str = ""
+    than: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +125,8 @@ class StudyPlan:
     rows: tuple[RowPlan, ...]
     search: SearchPlan | None
     claims: tuple[ClaimPlan, ...]
+    seeds: tuple[int, ...]
+    search_seed: int
 
 
 def studies() -> dict[str, str]:
@@ -105,6 +149,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
     raw["recipe"] = {**_table(raw, "recipe", study), **(changes or {})}
+    listed = _seeds(raw, study)
+    raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in (changes or {}) else listed
+    raw["search_seed"] = listed[0]  # whatever seed was asked for, so that all are trained alike
     tolerance = raw.pop("tolerance", {})
     raw["rows"] = tuple(_row(row, tolerance, study) for row in raw.get("rows", ()))
     raw["evaluation"] = _fill(EvaluationPlan, _table(raw, "evaluation", study), f"{study}: evaluation")
@@ -115,30 +162,14 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     return plan
 
 
-def expand(plan: StudyPlan, chosen: Settings) -> list[tuple[RowPlan, Recipe]]:
-    """Return every row with its recipe; a row that repeats an earlier recipe is left out."""
-    rows: dict[str, tuple[RowPlan, Recipe]] = {}
-    for row in plan.rows:
-        for values in product(*row.each.values()):
-            settings = {**chosen, **dict(zip(row.each, values, strict=True))}
-            named = replace(row, name=fill_in(row.name, settings), defence=fill_in(row.defence, settings))
-            recipe = recipe_of(plan, named, settings)
-            rows.setdefault(recipe.to_toml(), (named, recipe))
-    return list(rows.values())
-
-
-def recipe_of(plan: StudyPlan, row: RowPlan, settings: Settings, **fields: str) -> Recipe:
-    """Return the recipe of a row, with the search's values filled in."""
-    merged = {"defence": row.defence, **plan.recipe, **row.recipe, **fields}
-    return Recipe.of({name: fill_in(v, settings) if isinstance(v, str) else v for name, v in merged.items()})
-
-
-def fill_in(text: str, settings: Settings) -> str:
-    """Put values where `text` names them in braces, such as `linf({eps})`."""
-    try:
-        return text.format_map({name: show_number(value) for name, value in settings.items()})
-    except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"{text!r}: {error} has no value; the study's [search] gives: {', '.join(settings)}") from None
+def _seeds(raw: dict[str, Any], study: str) -> tuple[int, ...]:
+    """Return the seeds that the study lists, or if it lists none the recipe's."""
+    if "seeds" not in raw:
+        return (convert(raw["recipe"].get("seed", 0), int, f"{study}: seed"),)
+    found: tuple[int, ...] = convert(raw["seeds"], tuple[int, ...], f"{study}: seeds")
+    if not found or len(set(found)) < len(found):
+        raise InputError(f"{study}: seeds must be one or more different whole numbers, not {list(found)}")
+    return found
 
 
 def _read(study: str) -> dict[str, Any]:
@@ -157,6 +188,7 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str) -> RowPlan:
     own = raw.get("tolerance", {})
     filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
+    filled["seeds"] = tuple(raw.get("seeds", ()))
     for key in ("name", "defence"):
         if not isinstance(filled.get(key), str):
             raise InputError(f"{study}: rows: each row needs a {key} in quotes")
@@ -168,7 +200,7 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
     values = {}
     for key, value in _known(raw, kind, where).items():
         if key == "grid":
-            values[key] = {name: tuple(map(float, options)) for name, options in value.items()}
+            values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
         else:
             values[key] = convert(value, hints[key], f"{where}: {key}")
     try:
@@ -194,13 +226,16 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
 
 def _check_names(plan: StudyPlan) -> None:
     known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
-    named = [(row.name, figure) for row in plan.rows for figure in (*row.published, *row.tolerance)]
-    named += [(claim.claim, claim.figure) for claim in plan.claims]
+    known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
+    named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
+    named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
     named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
     for where, figure in named:
         if figure not in known:
             raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{suggest(figure, known)}")
     rows = [row.name for row in plan.rows]
-    for name in [claim.row for claim in plan.claims] + ([plan.search.row] if plan.search else []):
+    wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
+    wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
+    for name in wanted:
         if name not in rows:
             raise InputError(f"{plan.name}: unknown row {name!r}{suggest(name, rows)}")

@@ -46,12 +46,21 @@ class Step(Schedule):
 
 @dataclass(frozen=True, kw_only=True)
 class HalveOnPlateau(Schedule):
-    """Halve whenever an epoch's loss is above the one before (the rule of Dhillon & Pavse)."""
+    """Halve whenever an epoch's loss is above the one before, and with `every` after so many epochs besides.
+
+    The rule of Dhillon & Pavse: both in their games, where `every` is 10.
+    """
 
     name = "halve_on_plateau"
+    every: int = 0
+
+    def __post_init__(self) -> None:
+        if self.every < 0:
+            raise InputError(f"halve_on_plateau: every is a number of epochs, or 0 for never, not {self.every}")
 
     def factor(self, *, progress: float, losses: Sequence[float]) -> float:
-        return 0.5 ** sum(later > earlier for earlier, later in pairwise(losses))
+        rises = sum(later > earlier for earlier, later in pairwise(losses))
+        return 0.5 ** (rises + (len(losses) // self.every if self.every else 0))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,110 @@
+"""The tables of the studies' pages, from their committed results."""
+
+from pathlib import Path
+
+from sparring.core.records import load
+from sparring.core.results import Curve, Estimate, StudyResult
+from sparring.report.panels import calibrations
+
+SEVERAL = ("clean accuracy", "adversarial accuracy", "clean ece", "adversarial ece")  # where there are many rows
+
+
+def study_tables(results: Path) -> dict[str, str]:
+    """Return the tables of every study whose results are there, by page and place."""
+    found = {}
+    for path in sorted(results.glob("*.json")):
+        page = path.parents[2] / "docs" / "studies" / f"{path.stem}.md"
+        if page.exists():
+            found |= {f"studies/{path.stem}.md {place}": table for place, table in of(load(StudyResult, path)).items()}
+    return found
+
+
+def of(result: StudyResult) -> dict[str, str]:
+    """Return one study's tables by place."""
+    found = {"figures": figures(result), "attacks": attacks(result), "curve": curves(result, sweep=False)}
+    ways = list(dict.fromkeys(curve.conditions for row in result.rows for curve in row.sweep))
+    found |= {f"sweep {way}".strip(): curves(result, sweep=True, way=way) for way in ways}
+    if any(row.repeats for row in result.rows):
+        found |= {"calibration": calibration(result), "findings": findings(result)}
+    if any(row.adversaries for row in result.rows):
+        found["adversaries"] = adversaries(result)
+    return found
+
+
+def percent(value: Estimate | None) -> str:
+    """Return a share in per cent with its interval; a dash where there was nothing to measure."""
+    if value is None or value.n == 0:
+        return "-"
+    return f"{value.value:.2%} ({value.low:.2%} to {value.high:.2%})".replace("%", " %")
+
+
+def figures(result: StudyResult) -> str:
+    """Return the paper's figures beside ours, a line each; of a study over seeds those that matter."""
+    mended = any(f.mended is not None for row in result.rows for f in row.figures)
+    names = ["row", "figure", "published", "compatibility", *(["mended"] if mended else []), "honest"]
+    lines = [f"| {' | '.join([*names, 'within tolerance'])} |", "| --- " * (len(names) + 1) + "|"]
+    for row in result.rows:
+        for f in row.figures:
+            if row.repeats and f.name not in SEVERAL and f.published is None:
+                continue
+            published = "-" if f.published is None else f"{f.published:.2%}".replace("%", " %")
+            met = {None: "", True: "yes", False: "no"}[f.reproduced]
+            ours = [percent(f.compatibility), *([percent(f.mended)] if mended else []), percent(f.honest)]
+            lines.append(f"| {' | '.join([row.name, f.name, published, *ours, met])} |")
+    return "\n".join(lines)
+
+
+def attacks(result: StudyResult) -> str:
+    """Return what each attack leaves of each row."""
+    lines = ["| row | attack | accuracy | passes back, mean |", "| --- " * 4 + "|"]
+    for row in result.rows:
+        for name, attacked in row.evaluation.attacked.items():
+            lines.append(f"| {row.name} | `{name}` | {percent(attacked.accuracy)} | {attacked.backwards:.1f} |")
+    return "\n".join(lines)
+
+
+def curves(result: StudyResult, *, sweep: bool, way: str = "") -> str:
+    """Return accuracy against eps, a line a row: by the paper's protocol (`sweep`) or in the worst case."""
+    drawn: dict[str, dict[float, float]] = {}
+    for row in result.rows:
+        chosen: tuple[Curve, ...] = (
+            tuple(curve for curve in row.sweep if curve.conditions == way) if sweep else row.evaluation.curves[:1]
+        )
+        if row.sweep:
+            drawn[row.name] = {p.eps: p.accuracy.value for curve in chosen for p in curve.points}
+    grid = list(next(iter(drawn.values())))
+    lines = [f"| row | {' | '.join(f'{eps:g}' for eps in grid)} |", "| --- " * (len(grid) + 1) + "|"]
+    for name, at in drawn.items():
+        lines.append(f"| {name} | {' | '.join(f'{at[eps] * 100:.1f}' for eps in grid)} |")
+    return "\n".join(lines)
+
+
+def adversaries(result: StudyResult) -> str:
+    """Return each row's accuracy under each learned adversary, by the mended protocol and by the paper's."""
+    names = [figure.name.removeprefix("accuracy under ") for figure in result.rows[0].adversaries]
+    lines = [f"| row | {' | '.join(names)} |", "| --- " * (len(names) + 1) + "|"]
+    for row in result.rows:
+        cells = [
+            f"{100 * (f.mended or f.compatibility).value:.1f} ({100 * f.compatibility.value:.1f})"
+            for f in row.adversaries
+        ]
+        lines.append(f"| {' | '.join([row.name, *cells])} |")
+    return "\n".join(lines)
+
+
+def calibration(result: StudyResult) -> str:
+    """Return the expected calibration error of each row on each kind of images."""
+    kinds = list(calibrations(result.rows[0]))
+    lines = [f"| row | {' | '.join(kinds)} |", "| --- " * (len(kinds) + 1) + "|"]
+    for row in result.rows:
+        of_row = calibrations(row)
+        lines.append(f"| {' | '.join([row.name, *(percent(of_row[kind].ece) for kind in kinds)])} |")
+    return "\n".join(lines)
+
+
+def findings(result: StudyResult) -> str:
+    """Return every claim with its verdict."""
+    lines = ["| claim | verdict | by what |", "| --- " * 3 + "|"]
+    claims = [f for f in result.findings if not any(f.claim.startswith(f"{row.name}: ") for row in result.rows)]
+    lines += [f"| {f.claim} | **{f.verdict}** | {f.sentence} |" for f in claims]
+    return "\n".join(lines)

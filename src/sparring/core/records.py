@@ -1,0 +1,86 @@
+"""Records as files: dataclasses to JSON and back, their arrays beside it as npz."""
+
+import json
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from cattrs import BaseValidationError
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.preconf.json import make_converter
+
+from sparring.core.errors import InputError
+from sparring.core.files import replacing
+from sparring.core.results import SCHEMA_VERSION, Evaluation, StudyResult
+
+DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
+R = TypeVar("R", Evaluation, StudyResult)
+
+
+def _exactly(value: object, kind: type[Any]) -> object:
+    """Take a value of that very type: a record in which a number has become a text is no such record."""
+    if type(value) is not kind:
+        raise ValueError(f"expected {kind.__name__}, not {value!r}")
+    return value
+
+
+_converter = make_converter()
+_converter.register_unstructure_hook(float, lambda v: v if math.isfinite(v) else None if math.isnan(v) else str(v))
+_converter.register_structure_hook(float, lambda v, _: math.nan if v is None else float(v))
+for _plain in (str, int, bool):
+    _converter.register_structure_hook(_plain, _exactly)
+_aside = override(omit=True)
+_converter.register_unstructure_hook(Evaluation, make_dict_unstructure_fn(Evaluation, _converter, arrays=_aside))
+_converter.register_structure_hook(Evaluation, make_dict_structure_fn(Evaluation, _converter, arrays=_aside))
+
+
+def save(record: Evaluation | StudyResult, path: Path) -> None:
+    """Write `record` as JSON to `path` and all its arrays beside it as npz, each by rename."""
+    if path.suffix == ".npz":
+        raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
+    arrays = {f"{place}{key}": value for place, part in _evaluations(record) for key, value in part.arrays.items()}
+    with replacing(path.with_suffix(".npz")) as temporary:
+        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first key for a flag
+    text = json.dumps(_converter.unstructure(record), indent=1, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def load(kind: type[R], path: Path) -> R:
+    """Read a record of `kind`; raises InputError, naming the file, if it is missing or no such record."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such record") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not a readable record ({error})") from None
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if version != SCHEMA_VERSION:
+        raise InputError(f"{path}: schema_version is {version!r}, this Sparring reads {SCHEMA_VERSION}; evaluate again")
+    try:
+        record = _converter.structure(raw, kind)
+    except BaseValidationError as error:
+        raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
+    _read_arrays(record, path.with_suffix(".npz"))
+    return record
+
+
+def _evaluations(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation]]:
+    if isinstance(record, Evaluation):
+        return [("", record)]
+    return [(f"{index}/", row.evaluation) for index, row in enumerate(record.rows)]
+
+
+def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
+    """Fill in the arrays; a record whose npz was not kept (a committed result, say) is read without them."""
+    if not path.exists():
+        return
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            for place, part in _evaluations(record):
+                part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})
+    except DAMAGED as error:
+        raise InputError(f"{path}: not readable as arrays ({error}); delete it to read the record alone") from None

@@ -1,0 +1,183 @@
+"""What is measured of one trained row: the paper's figures by the paper's protocol, and the honest verdict."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from sparring.attacks import ATTACKS, Attack, Learned
+from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation, Figure, Repeat, Row
+from sparring.core.threat import ThreatModel
+from sparring.data import Dataset, Split
+from sparring.evaluation.calibration import calibration
+from sparring.evaluation.checks import catastrophic_overfitting, rising
+from sparring.evaluation.confidence import confidence
+from sparring.evaluation.curve import predictions, single_attack, single_attack_curve
+from sparring.models.batch_statistics import with_batch_statistics
+from sparring.models.saved import load_perturber
+from sparring.recipe import Fitted, Recipe
+from sparring.studies.expansion import Training
+from sparring.studies.judge import Judgement, judge
+from sparring.studies.plan import CURVE, UNDER, EvaluationPlan, RowPlan
+
+BATCH = "batch statistics"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a study's rows are measured: its plan, the threat, and the runs whose learned adversaries attack them."""
+
+    plan: EvaluationPlan
+    threat: ThreatModel
+
+    def row(self, row: RowPlan, training: Training, fitted: Fitted, dataset: Dataset, runs: dict[str, str]) -> Row:
+        """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed."""
+        evaluation = self._judged(fitted, dataset, training.seed)
+        figures: tuple[Figure, ...] = ()
+        sweep: tuple[Curve, ...] = ()
+        calibrations: dict[str, Calibration] = {}
+        adversaries: tuple[Figure, ...] = ()
+        if self.plan.protocol:
+            given = self.examples(dataset, self.plan.split)
+            models, batch = self._models(fitted.model), self._batch(training.recipe)
+            ways = {way: self._read(model, given, batch) for way, model in models.items()}
+            figures = _figures(row, list(ways.values()), evaluation)
+            grids = [grid for grid in (self.plan.sweep, self.plan.further_sweep) if grid]
+            sweep = tuple(self._sweep(way, model, given, at, batch) for way, model in models.items() for at in grids)
+            calibrations = {
+                _joined(images, way): read for way, of in ways.items() for images, read in of.calibrations.items()
+            }
+            adversaries = tuple(self._under(name, run, row, fitted, given, batch) for name, run in runs.items())
+        warnings = [rising(curve) for curve in sweep if not curve.conditions]
+        warnings.append(catastrophic_overfitting(fitted.run.read_metrics()))
+        flags = tuple(flag for flag in warnings if flag)
+        return Row(
+            name=row.name,
+            defence=row.defence,
+            recipe=training.recipe.to_toml(),
+            run=fitted.run.path.name,
+            figures=figures,
+            sweep=sweep,
+            training=fitted.run.read_metrics(),
+            evaluation=replace(evaluation, model=row.name, flags=evaluation.flags + flags),
+            published_sweep=tuple(sorted((float(eps), value) for eps, value in row.published_sweep.items())),
+            sweep_tolerance=row.tolerance.get(CURVE),
+            calibrations=calibrations,
+            adversaries=adversaries,
+            repeats=(_repeat(training.seed, fitted, (*figures, *adversaries)),),
+        )
+
+    def examples(self, dataset: Dataset, split: str) -> Split:
+        """Return the examples of a split that the paper's protocol is measured on."""
+        given = dataset.split(split)
+        return given if self.plan.examples is None else given.sample(self.plan.examples, seed=0)
+
+    def protocol(self, recipe: Recipe, model: nn.Module, dataset: Dataset, split: str) -> dict[str, Estimate]:
+        """Return the paper's figures as the paper measures them, by name."""
+        model = next(iter(self._models(model).values()))
+        return self._read(model, self.examples(dataset, split), self._batch(recipe)).named
+
+    def _judged(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation:
+        plan = self.plan
+        examples = plan.attacked or plan.examples
+        settings = Judgement(repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed)
+        return judge(fitted, dataset, settings)[0]
+
+    def _batch(self, recipe: Recipe) -> int | None:
+        """Return the batch size of the paper's protocol, which matters only where batch-mates do."""
+        return recipe.batch_size if self.plan.statistics == "batch" else None
+
+    def _models(self, model: nn.Module) -> dict[str, nn.Module]:
+        """Return the model as the paper's protocol has it, and where that is at fault, as it should be."""
+        if self.plan.statistics == "batch":
+            return {BATCH: with_batch_statistics(model), "": model}
+        return {"": model}
+
+    def _read(self, model: nn.Module, given: Split, batch: int | None) -> "Reading":
+        x, y = given.images(), given.y
+        attack = ATTACKS.parse(self.plan.protocol)
+        clean = predictions(model, x, batch)
+        adversarial = single_attack(attack, model, x, y, self.threat, batch_size=batch)
+        return Reading.of({"clean": clean, "adversarial": adversarial}, y)
+
+    def _sweep(self, way: str, model: nn.Module, given: Split, at: Sequence[float], batch: int | None) -> Curve:
+        x, y = given.images(), given.y
+        attack = ATTACKS.parse(self.plan.protocol)
+        curve = single_attack_curve(attack, model, x, y, self.threat, at, batch_size=batch)
+        return replace(curve, conditions=way)
+
+    def _under(self, name: str, run: str, row: RowPlan, fitted: Fitted, given: Split, batch: int | None) -> Figure:
+        """Return the accuracy under the learned adversary of another row's run."""
+        network = load_perturber(fitted.run.path.parent / run)
+        attack: Attack = Learned(run=run).with_network(network)
+        x, y = given.images(), given.y
+        left = [
+            confidence(single_attack(attack, model, x, y, self.threat, batch_size=batch), y).accuracy
+            for model in self._models(fitted.model).values()
+        ]
+        figure = f"{UNDER}{name}"
+        return Figure(figure, row.published.get(figure), left[0], None, row.tolerance.get(figure), *left[1:])
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Confidence and calibration on clean and on adversarial images."""
+
+    confidences: dict[str, Confidence]
+    calibrations: dict[str, Calibration]
+
+    @staticmethod
+    def of(logits: dict[str, Tensor], y: Tensor) -> "Reading":
+        """Read the logits (N, K) on each kind of images."""
+        return Reading(
+            {images: confidence(found, y) for images, found in logits.items()},
+            {images: calibration(found, y) for images, found in logits.items()},
+        )
+
+    @property
+    def named(self) -> dict[str, Estimate]:
+        """The figures by the names that a study file gives them."""
+        return {
+            f"{images} {figure}": value
+            for images, of in self.confidences.items()
+            for figure, value in {
+                "accuracy": of.accuracy,
+                "confidence": of.confidence,
+                "confidence correct": of.confidence_correct,
+                "confidence error": of.confidence_error,
+                "ece": self.calibrations[images].ece,
+            }.items()
+        }
+
+
+def _figures(row: RowPlan, ways: Sequence[Reading], evaluation: Evaluation) -> tuple[Figure, ...]:
+    assert evaluation.calibration is not None
+    assert evaluation.robust_calibration is not None
+    honest = Reading(
+        {"clean": evaluation.clean_confidence, "adversarial": evaluation.robust_confidence},
+        {"clean": evaluation.calibration, "adversarial": evaluation.robust_calibration},
+    )
+    return tuple(
+        Figure(
+            name,
+            row.published.get(name),
+            value,
+            honest.named[name],
+            row.tolerance.get(name),
+            *(way.named[name] for way in ways[1:]),
+        )
+        for name, value in ways[0].named.items()
+    )
+
+
+def _repeat(seed: int, fitted: Fitted, figures: Sequence[Figure]) -> Repeat:
+    columns = {
+        "compatibility": {figure.name: figure.compatibility.value for figure in figures},
+        "mended": {figure.name: figure.mended.value for figure in figures if figure.mended is not None},
+        "honest": {figure.name: figure.honest.value for figure in figures if figure.honest is not None},
+    }
+    return Repeat(seed, fitted.run.path.name, **columns)
+
+
+def _joined(what: str, way: str) -> str:
+    return f"{what}, {way}" if way else what

@@ -1,0 +1,66 @@
+"""Several trainings of one row as one: the mean of every figure, with its interval over the trainings."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from statistics import fmean
+from typing import Any
+
+from sparring.core.results import Bin, Estimate, Flag, Row
+from sparring.core.statistics import mean
+
+
+def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
+    """Return the rows of several seeds as one: means of every figure; what is no figure is the first one's.
+
+    An estimate becomes the mean over the seeds with its t-interval, whatever interval each had; where one has none
+    (NaN), it is left to the others. Bins of calibration are emptied into one another.
+    """
+    if len(rows) == 1:
+        return rows[0]
+    row: Row = _pooled(list(rows))
+    flags = _flags([each.evaluation.flags for each in rows])
+    evaluation = replace(row.evaluation, flags=flags, seeds=tuple(seeds))
+    return replace(row, evaluation=evaluation, repeats=tuple(repeat for each in rows for repeat in each.repeats))
+
+
+def _pooled(parts: list[Any]) -> Any:  # whatever stands in a record
+    first = parts[0]
+    if isinstance(first, Estimate):
+        return _share([part.value for part in parts if not math.isnan(part.value)])
+    if isinstance(first, Bin):
+        return _merged(parts)
+    if is_dataclass(first) and not isinstance(first, type):
+        return replace(first, **{f.name: _pooled([getattr(part, f.name) for part in parts]) for f in fields(first)})
+    if isinstance(first, dict):
+        values = (_pooled(list(each)) for each in zip(*(part.values() for part in parts), strict=True))
+        return dict(zip(first, values, strict=True))
+    if isinstance(first, tuple) and len({len(part) for part in parts}) == 1:
+        return tuple(_pooled(list(each)) for each in zip(*parts, strict=True))
+    if isinstance(first, float):
+        return fmean(parts)
+    return first
+
+
+def _share(values: list[float]) -> Estimate:
+    """Return the mean of shares; its interval ends where a share does."""
+    found = mean(values)
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))  # of NaN, max and min give the first
+
+
+def _merged(bins: list[Bin]) -> Bin:
+    count = sum(part.count for part in bins)
+    share = [part.count / max(count, 1) for part in bins]
+    accuracy = sum(w * part.accuracy for w, part in zip(share, bins, strict=True))
+    return Bin(count, accuracy, sum(w * part.confidence for w, part in zip(share, bins, strict=True)))
+
+
+def _flags(of_each: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
+    """Return each check's flag once, with the number of trainings that raised it."""
+    raised: dict[tuple[str, str], list[Flag]] = {}
+    for flag in (flag for flags in of_each for flag in flags):
+        raised.setdefault((flag.check, flag.severity), []).append(flag)
+    return tuple(
+        replace(flags[0], message=f"{flags[0].message} (first of {len(flags)} in {len(of_each)} trainings)")
+        for flags in raised.values()
+    )

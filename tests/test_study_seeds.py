@@ -1,0 +1,295 @@
+"""Studies with several seeds, rows that build on other rows' runs, and a protocol with a fault."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from scipy import stats
+
+from sparring.core.errors import InputError
+from sparring.core.records import load
+from sparring.core.results import Bin, Estimate, Figure, Flag, Repeat, Row, StudyResult
+from sparring.core.statistics import difference, paired_p
+from sparring.data import load as load_data
+from sparring.models.batch_statistics import with_batch_statistics
+from sparring.models.saved import load as load_model
+from sparring.studies import read_plan, run_study
+from sparring.studies.expansion import expand
+from sparring.studies.findings import decide, reproduction
+from sparring.studies.plan import ClaimPlan
+from sparring.studies.pooling import pooled_row
+
+TOML = """
+name = "game"
+title = "A small game"
+paper = "none"
+summary = "Who wins?"
+seeds = [3, 5]
+
+[recipe]
+data = "digits()"
+model = 'mlp(hidden=(16,), norm="batch")'
+optimiser = "adam(lr=0.01)"
+epochs = 2
+batch_size = "{batch}"
+
+[search]
+row = "vanilla"
+figures = ["clean accuracy"]
+aim = "highest"
+grid = { batch = [32, 512] }
+
+[evaluation]
+threat = "linf(0.1)"
+attacks = ["fgsm()"]
+curve = [0.05]
+protocol = "fgsm()"
+statistics = "batch"
+sweep = [0.05, 0.1]
+further_sweep = [0.5]
+adversaries = ["alone", "game"]
+attacked = 40
+
+[tolerance]
+"accuracy under alone" = 0.01
+curve = 1.0
+
+[[rows]]
+name = "vanilla"
+defence = "standard()"
+published = { "accuracy under alone" = 0.5 }
+published_sweep = { "0.05" = 0.7, "0.1" = 0.6 }
+
+[[rows]]
+name = "alone"
+role = "adversary"
+defence = 'gan_game(threat=linf(0.1), perturber=perturber(hidden=(16,)), defender="{run:vanilla}", defender_updates=0)'
+
+[[rows]]
+name = "game"
+defence = 'gan_game(threat=linf(0.1), perturber=perturber(hidden=(16,)), adversary="{run:alone}")'
+
+[[rows]]
+name = "width {width}"
+defence = "standard()"
+each = { width = ["8"] }
+recipe = { model = "mlp(hidden=({width},))" }
+seeds = [5]
+
+[[claims]]
+claim = "The game is better"
+row = "game"
+figure = "adversarial accuracy"
+above = "vanilla"
+column = "mended"
+
+[[claims]]
+claim = "The adversary beats FGSM"
+row = "vanilla"
+figure = "accuracy under alone"
+below = "vanilla"
+than = "adversarial accuracy"
+column = "mended"
+"""
+
+
+def written(folder: Path, text: str = TOML) -> str:
+    path = folder / "game.toml"
+    path.write_text(text)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyResult, Path]:
+    folder = tmp_path_factory.mktemp("game")
+    study, _ = run_study(written(folder), runs=folder / "runs", out=folder / "out", quiet=True)
+    return study, folder
+
+
+def test_rows_are_means_over_the_seeds_and_an_adversary_alone_is_no_row(result: tuple[StudyResult, Path]) -> None:
+    study, folder = result
+    assert [row.name for row in study.rows] == ["vanilla", "game", "width 8"]
+    assert [[repeat.seed for repeat in row.repeats] for row in study.rows] == [[3, 5], [3, 5], [5]]
+    vanilla = study.rows[0]
+    assert vanilla.evaluation.seeds == (3, 5)
+    assert vanilla.evaluation.clean.n == 2
+    assert vanilla.evaluation.examples == 40
+    figure = next(f for f in vanilla.figures if f.name == "adversarial accuracy")
+    each = [repeat.compatibility["adversarial accuracy"] for repeat in vanilla.repeats]
+    assert figure.compatibility.value == pytest.approx(sum(each) / 2)
+    assert load(StudyResult, folder / "out" / "results.json") == study
+    assert [(c.conditions, len(c.points)) for c in vanilla.sweep] == [
+        ("batch statistics", 2),
+        ("batch statistics", 1),
+        ("", 2),
+        ("", 1),
+    ]
+    assert set(vanilla.calibrations) == {
+        "clean, batch statistics",
+        "adversarial, batch statistics",
+        "clean",
+        "adversarial",
+    }
+    assert sum(part.count for part in vanilla.calibrations["clean"].bins) == 2 * len(load_data("digits()").test.y)
+
+
+def test_the_highest_figure_on_the_validation_split_is_chosen_with_its_own_type(
+    result: tuple[StudyResult, Path],
+) -> None:
+    search = result[0].search
+    assert search is not None
+    best = max(search.trials, key=lambda trial: trial.figures["clean accuracy"])
+    assert search.chosen == best.settings == {"batch": 32.0}
+    assert "highest sum of clean accuracy" in search.rule
+    assert "batch_size = 32\n" in result[0].rows[0].recipe
+
+
+def test_the_protocol_has_its_fault_and_the_mended_column_has_not(result: tuple[StudyResult, Path]) -> None:
+    study, folder = result
+    test = load_data("digits()").test
+    for row in study.rows[:2]:
+        for repeat in row.repeats:
+            model = load_model(folder / "runs" / repeat.run)
+            for column, net in ((repeat.compatibility, with_batch_statistics(model)), (repeat.mended, model)):
+                with torch.no_grad():
+                    right = sum(
+                        int((net(x).argmax(1) == y).sum())
+                        for x, y in zip(test.images().split(32), test.y.split(32), strict=True)
+                    )
+                assert column["clean accuracy"] == pytest.approx(right / len(test.y))
+
+
+def test_every_row_meets_every_adversary_of_its_own_seed(result: tuple[StudyResult, Path]) -> None:
+    study, _ = result
+    for row in study.rows:
+        assert [figure.name for figure in row.adversaries] == ["accuracy under alone", "accuracy under game"]
+        assert all(0 <= figure.compatibility.value <= 1 for figure in row.adversaries)
+    found = [f for f in study.findings if f.claim.startswith("vanilla: the published")]
+    assert found[0].verdict == "does not hold"
+    assert "1 of 3 figures" in found[0].sentence
+    assert "accuracy under alone" in found[0].sentence
+    assert {f.claim for f in study.findings} >= {"The game is better", "The adversary beats FGSM"}
+    assert "paired t-test over 2 seeds" in study.findings[0].sentence
+
+
+def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path) -> None:
+    rows = expand(read_plan(written(tmp_path)), {"batch": 32}, tmp_path)
+    by_name = {row.name: trainings for row, trainings in rows}
+    for place, seed in enumerate((3, 5)):
+        assert by_name["vanilla"][place].recipe.seed == seed
+        assert by_name["alone"][place].recipe.defence.defender == by_name["vanilla"][place].run
+        assert by_name["game"][place].recipe.defence.adversary == by_name["alone"][place].run
+    assert by_name["vanilla"][0].run != by_name["vanilla"][1].run
+    with pytest.raises(InputError, match="no row above it is so called; did you mean 'vanilla'"):
+        expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {"batch": 32}, tmp_path)
+
+
+def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
+    plan = read_plan(written(tmp_path), changes={"seed": 3})
+    assert [row.name for row, _ in expand(plan, {"batch": 32}, tmp_path)] == ["vanilla", "alone", "game"]
+    assert {t.seed for _, trainings in expand(plan, {"batch": 32}, tmp_path) for t in trainings} == {3}
+    assert read_plan(written(tmp_path), changes={"seed": 5}).search_seed == 3  # one search, whichever seed is trained
+    for bad in ("[]", "[1, 1]", '["one"]'):
+        with pytest.raises(InputError, match="seeds"):
+            read_plan(written(tmp_path, TOML.replace("[3, 5]", bad)))
+    with pytest.raises(InputError, match="unknown row 'gane'; did you mean 'game'"):
+        read_plan(written(tmp_path, TOML.replace('"alone", "game"', '"alone", "gane"')))
+
+
+# -------------------------------------------------------------------------------------------------- figures over seeds
+
+
+def with_values(like: Row, name: str, figure: str, values: list[float], mended: list[float] | None = None) -> list[Row]:
+    """Give one row a seed, whose figure has these values."""
+    return [
+        replace(
+            like,
+            name=name,
+            figures=(Figure(figure, None, Estimate(v, v, v, 9), Estimate(v, v, v, 9), None, Estimate(m, m, m, 9)),),
+            adversaries=(),
+            repeats=(Repeat(seed, "run", {figure: v}, {figure: m}, {figure: v}),),
+            evaluation=replace(like.evaluation, flags=(Flag("a check", "warn", "said"),) if v > 0.5 else ()),
+        )
+        for seed, (v, m) in enumerate(zip(values, mended or values, strict=True))
+    ]
+
+
+def test_pooling_gives_the_mean_with_the_t_interval_and_every_check_once(result: tuple[StudyResult, Path]) -> None:
+    values = [0.4, 0.6, 0.8, 0.9]
+    row = pooled_row(with_values(result[0].rows[2], "r", "f", values), range(4))
+    figure = row.figures[0].compatibility
+    low, high = stats.t.interval(0.95, 3, loc=0.675, scale=stats.sem(values))
+    assert (figure.value, figure.n) == (pytest.approx(0.675), 4)
+    assert (figure.low, figure.high) == (pytest.approx(low), pytest.approx(min(high, 1)))
+    assert row.evaluation.flags == (Flag("a check", "warn", "said (first of 3 in 4 trainings)"),)
+    only = with_values(result[0].rows[2], "r", "f", [0.3])
+    assert pooled_row(only, [0]) is only[0]
+
+
+def test_bins_are_emptied_into_one_another(result: tuple[StudyResult, Path]) -> None:
+    like = result[0].rows[2]
+    calibration = like.calibrations["clean"]
+    one = replace(calibration, bins=(Bin(10, 0.5, 0.6), Bin(0, 0.0, 0.0)))
+    two = replace(calibration, bins=(Bin(30, 0.9, 0.8), Bin(0, 0.0, 0.0)))
+    rows = [replace(like, calibrations={"clean": each}) for each in (one, two)]
+    assert pooled_row(rows, [0, 1]).calibrations["clean"].bins == (
+        Bin(40, pytest.approx(0.8), pytest.approx(0.75)),
+        Bin(0, 0.0, 0.0),
+    )
+
+
+def test_a_claim_between_rows_is_decided_by_the_paired_t_test(result: tuple[StudyResult, Path]) -> None:
+    """The rows' own intervals overlap widely; the differences, seed by seed, do not reach 0."""
+    like = result[0].rows[2]
+    a, b = [0.50, 0.60, 0.70, 0.80], [0.48, 0.585, 0.675, 0.78]
+    rows = {
+        name: pooled_row(with_values(like, name, "f", values, mended), range(4))
+        for name, values, mended in (("a", a, b), ("b", b, a))
+    }
+
+    def verdict(**settings: str) -> str:
+        finding = decide(ClaimPlan(**{"claim": "c", "row": "a", "figure": "f", "column": "honest", **settings}), rows)
+        assert f"p = {stats.ttest_rel(a, b).pvalue:.2g}" in finding.sentence
+        return finding.verdict
+
+    assert verdict(above="b") == "holds"
+    assert verdict(below="b") == "does not hold"
+    assert verdict(above="b", column="mended") == "holds only by the paper's protocol"
+    assert verdict(below="b", column="mended") == "holds"
+    assert paired_p([x - y for x, y in zip(a, b, strict=True)]) == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert math.isnan(paired_p([0.1]))
+    assert math.isnan(paired_p([0.1, 0.1]))
+
+
+def test_with_one_seed_the_interval_of_the_difference_decides(result: tuple[StudyResult, Path]) -> None:
+    like = result[0].rows[2]
+    far, near = Estimate(0.9, 0.88, 0.92, 500), Estimate(0.85, 0.82, 0.88, 500)
+    rows = {
+        name: replace(like, name=name, figures=(Figure("f", None, value, value, None),), repeats=like.repeats[:0])
+        for name, value in (("far", far), ("near", near))
+    }
+    gap = difference(far, near)
+    # Newcombe 1998, method 10, by hand
+    assert gap.low == pytest.approx(0.05 - math.sqrt(0.02**2 + 0.03**2))
+    assert gap.high == pytest.approx(0.05 + math.sqrt(0.02**2 + 0.03**2))
+    rows["far"] = replace(rows["far"], repeats=(Repeat(0, "r", {"f": 0.9}, {}, {"f": 0.9}),))
+    rows["near"] = replace(rows["near"], repeats=(Repeat(0, "r", {"f": 0.85}, {}, {"f": 0.85}),))
+    claim = ClaimPlan(claim="c", row="far", figure="f", column="honest", above="near")
+    assert decide(claim, rows).verdict == "holds"
+    close = replace(rows["near"], figures=(Figure("f", None, replace(near, high=0.9), replace(near, high=0.9), None),))
+    assert decide(claim, rows | {"near": close}).verdict == "does not hold"
+    blank = replace(close, figures=(Figure("f", None, replace(near, n=0), replace(near, n=0), None),))
+    assert decide(claim, rows | {"near": blank}).verdict == "note"
+
+
+def test_a_published_curve_must_come_out_at_every_point(result: tuple[StudyResult, Path]) -> None:
+    vanilla = result[0].rows[0]
+    point = vanilla.sweep[0].points[0]
+    close = replace(
+        vanilla, adversaries=(), published_sweep=((0.05, point.accuracy.value + 0.01),), sweep_tolerance=0.011
+    )
+    assert [f.verdict for f in reproduction(close)] == ["holds"]
+    assert [f.verdict for f in reproduction(replace(close, sweep_tolerance=0.009))] == ["does not hold"]
+    assert "accuracy at eps 0.05" in next(reproduction(replace(close, sweep_tolerance=0.009))).sentence
