@@ -125,7 +125,9 @@ def test_every_example_that_is_shown_can_be_used_once_what_is_required_is_filled
     for catalogue in (ATTACKS, THREATS):
         for component in catalogue:
             text = shown_example(component).replace("(eps)", "(0.5)")
-            text = text.replace("(surrogate, attack)", "(surrogate='a run', attack=fgsm())")
+            text = text.replace("(surrogate, attack)", "(surrogate='a run', attack=fgsm())").replace(
+                "(run)", "(run='a run')"
+            )
             assert isinstance(catalogue.parse(text), component)
 
 
