@@ -50,6 +50,7 @@ statistics = "batch"
 sweep = [0.05, 0.1]
 further_sweep = [0.5]
 adversaries = ["alone", "game"]
+faultless = ["accuracy under alone"]
 attacked = 40
 
 [tolerance]
@@ -166,6 +167,10 @@ def test_every_row_meets_every_adversary_of_its_own_seed(result: tuple[StudyResu
     for row in study.rows:
         assert [figure.name for figure in row.adversaries] == ["accuracy under alone", "accuracy under game"]
         assert all(0 <= figure.compatibility.value <= 1 for figure in row.adversaries)
+    alone = study.rows[0].adversaries[0]
+    assert alone.measured == "mended"
+    assert alone.ours == alone.mended != alone.compatibility
+    assert study.rows[0].adversaries[1].measured == "compatibility"
     found = [f for f in study.findings if f.claim.startswith("vanilla: the published")]
     assert found[0].verdict == "does not hold"
     assert "1 of 3 figures" in found[0].sentence

@@ -255,3 +255,13 @@ def test_learned_adversaries_and_every_training_have_their_tables(make_row, make
     without = html.render(make_study(make_row("two")))
     for absent in ("Learned adversaries against", ">Mended</th>", "Every training:"):
         assert absent not in without
+
+
+def test_a_published_figure_is_marked_beside_the_one_of_ours_that_it_is_compared_with(make_row, make_study):
+    figure = Figure("under game", 0.9, share(250, 500), None, 0.01, share(450, 500), "mended")
+    page = html.render(make_study(replace(make_row("one"), figures=(figure,))))
+    compatibility, mended = page.index(">50.0<"), page.index("within ±1.0")
+    assert compatibility < mended < page.index(">90.0<", mended)
+    assert "not within" not in page
+    plain = html.render(make_study(replace(make_row("one"), figures=(replace(figure, measured="compatibility"),))))
+    assert "not within" in plain

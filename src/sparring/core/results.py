@@ -167,7 +167,8 @@ class Evaluation:
 class Figure:
     """A paper's figure beside ours: by the paper's own protocol (compatibility) and as an honest attacker leaves it.
 
-    `mended`: by the same attack, without the protocol's faults; None where it has none.
+    `mended`: by the same attack, without the protocol's faults; None where it has none. `measured`: which of the two
+    the published figure is to be compared with.
     """
 
     name: str
@@ -176,13 +177,19 @@ class Figure:
     honest: Estimate | None
     tolerance: float | None
     mended: Estimate | None = None
+    measured: Literal["compatibility", "mended"] = "compatibility"
+
+    @property
+    def ours(self) -> Estimate:
+        """What the published figure is compared with."""
+        return self.mended if self.measured == "mended" and self.mended is not None else self.compatibility
 
     @property
     def reproduced(self) -> bool | None:
         """Whether ours is within the stated tolerance of the published figure; None if nothing was published."""
         if self.published is None or self.tolerance is None:
             return None
-        return abs(self.compatibility.value - self.published) <= self.tolerance + 1e-12
+        return abs(self.ours.value - self.published) <= self.tolerance + 1e-12
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _by_seed(row: Row, name: str, column: Column) -> dict[int, float]:
 def reproduction(row: Row) -> Iterator[Finding]:
     """Say which of the published figures came out within the tolerance stated beforehand."""
     tested = [
-        (figure.name, figure.compatibility, figure.published, figure.reproduced)
+        (figure.name, figure.ours, figure.published, figure.reproduced)
         for figure in (*row.figures, *row.adversaries)
         if figure.published is not None and figure.reproduced is not None
     ]

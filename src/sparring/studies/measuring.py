@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -41,7 +42,12 @@ class Measure:
             given = self.examples(dataset, self.plan.split)
             models, batch = self._models(fitted.model), self._batch(training.recipe)
             ways = {way: self._read(model, given, batch) for way, model in models.items()}
-            figures = _figures(row, list(ways.values()), evaluation)
+            protocol, *others = (way.named for way in ways.values())
+            honest = _honest(evaluation).named
+            figures = tuple(
+                self._figure(name, row, value, honest[name], [other[name] for other in others])
+                for name, value in protocol.items()
+            )
             grids = [grid for grid in (self.plan.sweep, self.plan.further_sweep) if grid]
             sweep = tuple(self._sweep(way, model, given, at, batch) for way, model in models.items() for at in grids)
             calibrations = {
@@ -115,8 +121,15 @@ class Measure:
             confidence(single_attack(attack, model, x, y, self.threat, batch_size=batch), y).accuracy
             for model in self._models(fitted.model).values()
         ]
-        figure = f"{UNDER}{name}"
-        return Figure(figure, row.published.get(figure), left[0], None, row.tolerance.get(figure), *left[1:])
+        return self._figure(f"{UNDER}{name}", row, left[0], None, left[1:])
+
+    def _figure(
+        self, name: str, row: RowPlan, value: Estimate, honest: Estimate | None, mended: Sequence[Estimate]
+    ) -> Figure:
+        """Return a figure beside the row's published one; `mended` holds one estimate, or none without a fault."""
+        measured: Literal["compatibility", "mended"] = "mended" if name in self.plan.faultless else "compatibility"
+        published, tolerance = row.published.get(name), row.tolerance.get(name)
+        return Figure(name, published, value, honest, tolerance, mended[0] if mended else None, measured)
 
 
 @dataclass(frozen=True)
@@ -150,23 +163,13 @@ class Reading:
         }
 
 
-def _figures(row: RowPlan, ways: Sequence[Reading], evaluation: Evaluation) -> tuple[Figure, ...]:
+def _honest(evaluation: Evaluation) -> "Reading":
+    """Return what the honest attacks leave, read as the protocol's figures are."""
     assert evaluation.calibration is not None
     assert evaluation.robust_calibration is not None
-    honest = Reading(
+    return Reading(
         {"clean": evaluation.clean_confidence, "adversarial": evaluation.robust_confidence},
         {"clean": evaluation.calibration, "adversarial": evaluation.robust_calibration},
-    )
-    return tuple(
-        Figure(
-            name,
-            row.published.get(name),
-            value,
-            honest.named[name],
-            row.tolerance.get(name),
-            *(way.named[name] for way in ways[1:]),
-        )
-        for name, value in ways[0].named.items()
     )
 
 

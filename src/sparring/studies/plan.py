@@ -44,8 +44,8 @@ class EvaluationPlan:
 
     `further_sweep`: eps for a curve of their own, on another scale. `statistics`: those of batch norm in the paper's
     protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
-    `adversaries`: rows whose learned adversaries attack every row. `examples` limits all, `attacked` the honest attacks
-    alone.
+    `adversaries`: rows whose learned adversaries attack every row. `faultless`: figures that the paper measured without
+    that fault all the same. `examples` limits all, `attacked` the honest attacks alone.
     """
 
     threat: str
@@ -59,6 +59,7 @@ class EvaluationPlan:
     split: str = "test"
     statistics: Statistics = "running"
     adversaries: tuple[str, ...] = ()
+    faultless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,7 @@ def _check_names(plan: StudyPlan) -> None:
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
     named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
     named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
+    named += [("evaluation", figure) for figure in plan.evaluation.faultless]
     named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
     for where, figure in named:
         if figure not in known:
