@@ -101,7 +101,7 @@ def evaluate(
     Stopped, the same command goes on where it was.
     """
     from sparring.attacks import Crafting
-    from sparring.core.results import Statistics
+    from sparring.core.results import NormStatistics
     from sparring.core.spec import convert
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
@@ -121,7 +121,7 @@ def evaluate(
         seed,
         batch_size=batch_size,
         crafting=crafting,
-        statistics=convert(statistics, Statistics, "--statistics"),
+        statistics=convert(statistics, NormStatistics, "--statistics"),
     )
     evaluation, path = judge(fitted, source, settings)
     if as_json:

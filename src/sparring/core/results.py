@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
-Statistics = Literal["running", "batch"]  # what batch norm uses at evaluation
+NormStatistics = Literal["running", "batch"]  # what batch norm uses at evaluation
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class Evaluation:
     calibration: Calibration | None = None
     robust_calibration: Calibration | None = None
     examples: int = 0
-    statistics: Statistics = "running"
+    statistics: NormStatistics = "running"
     seeds: tuple[int, ...] = ()
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)

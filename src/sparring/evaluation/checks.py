@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 
-from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag, Statistics
+from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag, NormStatistics
 
 
-def checks(clean: Estimate, attacked: dict[str, Attacked], statistics: Statistics = "running") -> tuple[Flag, ...]:
+def checks(clean: Estimate, attacked: dict[str, Attacked], statistics: NormStatistics = "running") -> tuple[Flag, ...]:
     """Return what a reader of these figures must know."""
     return (*label_leaking(clean, attacked), *one_step_flatters(attacked), *batch_dependent(statistics))
 
 
-def batch_dependent(statistics: Statistics) -> Iterator[Flag]:
+def batch_dependent(statistics: NormStatistics) -> Iterator[Flag]:
     """Fail where batch norm was left in training mode: nobody classifies images in such batches."""
     if statistics == "batch":
         text = "batch norm used each batch's statistics, so predictions depend on batch-mates: for comparison only"

@@ -13,7 +13,7 @@ from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
-from sparring.core.results import Curve, Evaluation, Statistics
+from sparring.core.results import Curve, Evaluation, NormStatistics
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
 from sparring.data.given import Data, Examples, examples_of
@@ -44,7 +44,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int | None = None,
     crafting: Crafting | None = None,
-    statistics: Statistics = "running",
+    statistics: NormStatistics = "running",
     folder: Path | None = None,
     fit_on: Data | None = None,
     load: Callable[[str], nn.Module] = no_surrogate,

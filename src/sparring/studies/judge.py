@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sparring.attacks import ATTACKS, Crafting
 from sparring.core.errors import InputError
-from sparring.core.results import Evaluation, Row, Statistics, StudyResult
+from sparring.core.results import Evaluation, NormStatistics, Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate
@@ -31,7 +31,7 @@ class Judgement:
     seed: int = 0
     batch_size: int | None = None
     crafting: Crafting = Crafting()
-    statistics: Statistics = "running"
+    statistics: NormStatistics = "running"
 
     def digest(self, source: str) -> str:
         """Return a short hash of these settings, the data and Sparring's version."""

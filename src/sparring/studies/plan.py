@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from sparring.core.errors import InputError
-from sparring.core.results import Statistics
+from sparring.core.results import NormStatistics
 from sparring.core.spec import convert, suggest
 from sparring.recipe import read_toml
 
@@ -57,7 +57,7 @@ class EvaluationPlan:
     examples: int | None = None
     attacked: int | None = None
     split: str = "test"
-    statistics: Statistics = "running"
+    statistics: NormStatistics = "running"
     adversaries: tuple[str, ...] = ()
     faultless: tuple[str, ...] = ()
 
