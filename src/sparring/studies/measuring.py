@@ -1,12 +1,12 @@
 """What is measured of one trained row: the paper's figures by the paper's protocol, and the honest verdict."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
 
-from sparring.attacks import ATTACKS, Attack, Learned
+from sparring.attacks import ATTACKS, Learned
 from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation, Figure, Repeat, Row
 from sparring.core.threat import ThreatModel
 from sparring.data import Dataset, Split
@@ -53,7 +53,11 @@ class Measure:
             calibrations = {
                 _joined(images, way): read for way, of in ways.items() for images, read in of.calibrations.items()
             }
-            adversaries = tuple(self._under(name, run, row, fitted, given, batch) for name, run in runs.items())
+            networks = {name: load_perturber(fitted.run.path.parent / run) for name, run in runs.items()}
+            adversaries = tuple(
+                self._under(name, Learned(run=runs[name]).with_network(network), row, models, given, batch)
+                for name, network in networks.items()
+            )
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
         warnings.append(catastrophic_overfitting(fitted.run.read_metrics()))
         flags = tuple(flag for flag in warnings if flag)
@@ -112,14 +116,20 @@ class Measure:
         curve = single_attack_curve(attack, model, x, y, self.threat, at, batch_size=batch)
         return replace(curve, conditions=way)
 
-    def _under(self, name: str, run: str, row: RowPlan, fitted: Fitted, given: Split, batch: int | None) -> Figure:
-        """Return the accuracy under the learned adversary of another row's run."""
-        network = load_perturber(fitted.run.path.parent / run)
-        attack: Attack = Learned(run=run).with_network(network)
+    def _under(
+        self,
+        name: str,
+        attack: Learned,
+        row: RowPlan,
+        models: Mapping[str, nn.Module],
+        given: Split,
+        batch: int | None,
+    ) -> Figure:
+        """Return the accuracy under the learned adversary of the row `name`."""
         x, y = given.images(), given.y
         left = [
             confidence(single_attack(attack, model, x, y, self.threat, batch_size=batch), y).accuracy
-            for model in self._models(fitted.model).values()
+            for model in models.values()
         ]
         return self._figure(f"{UNDER}{name}", row, left[0], None, left[1:])
 

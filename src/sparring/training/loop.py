@@ -56,7 +56,8 @@ def train(
 ) -> State:
     """Train to the plan's end, going on from the run's checkpoint if there is one, and return the final state.
 
-    Raises TrainingError when the loss is not finite or diverges, and on Ctrl-C; the checkpoint then stays good.
+    Raises TrainingError when the loss is not finite or diverges, when the method itself gives up at an epoch's end, and
+    on Ctrl-C; the checkpoint then stays good. Raises InputError where batch norm would see one image at a time.
     """
     with seeded(plan.seed):
         state = trainable.init(setup)
