@@ -1,12 +1,17 @@
 """Shared by all tests: tiny seeded networks, linear classifiers whose robustness is known, and images for them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from hypothesis import settings
 from torch import Tensor, nn
+
+from sparring.recipe import Recipe, fit, run_of
+from sparring.training import loop
+from sparring.training.runs import Run
 
 settings.register_profile("sparring", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("sparring")
@@ -87,3 +92,27 @@ def net() -> nn.Sequential:
 def data(net: nn.Sequential) -> SimpleNamespace:
     """Eight images `x`, the net's own labels `y`, and `wrong` ones."""
     return _make_data(net)
+
+
+def _break_off(recipe: Recipe, at: int, runs: Path) -> Run:
+    calls, step = 0, loop.Monitor.step
+
+    def dies(self: loop.Monitor, images: int) -> None:
+        nonlocal calls
+        calls += 1
+        step(self, images)
+        if calls == at:
+            raise ZeroDivisionError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop.Monitor, "step", dies)
+        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+        with pytest.raises(ZeroDivisionError):
+            fit(recipe, runs=runs, quiet=True)
+    return run_of(recipe, runs)
+
+
+@pytest.fixture(scope="session")
+def break_off() -> Callable[[Recipe, int, Path], Run]:
+    """Give a function of (recipe, at, runs) that lets a training die after so many steps, each of them saved."""
+    return _break_off

@@ -85,30 +85,13 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, at: int) -> None:
     assert steps[0] == steps[1]
 
 
-def break_off(runs: Path, at: int, **changes: object) -> Run:
-    """Let a training die of an exception after so many steps, each of them saved."""
-    calls, step = 0, loop.Monitor.step
-
-    def dies(self: loop.Monitor, images: int) -> None:
-        nonlocal calls
-        calls += 1
-        step(self, images)
-        if calls == at:
-            raise ZeroDivisionError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Monitor, "step", dies)
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-        with pytest.raises(ZeroDivisionError):
-            fit(recipe(**changes), runs=runs, quiet=True)
-    return run_of(recipe(**changes), runs)
-
-
-def test_dropout_resumes_to_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropout_resumes_to_the_same_bits(
+    break_off: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plain = MLP.build
     monkeypatch.setattr(MLP, "build", lambda self, s, k: nn.Sequential(nn.Dropout(0.3), plain(self, s, k)))
     whole = fit(recipe(), runs=tmp_path / "whole", quiet=True)
-    break_off(tmp_path / "broken", at=17)
+    break_off(recipe(), 17, tmp_path / "broken")
     assert same_bits(fit(recipe(), runs=tmp_path / "broken", quiet=True).run, whole.run)
 
 
@@ -190,15 +173,15 @@ def test_a_finished_run_is_opened_not_trained_again(tmp_path: Path) -> None:
     assert (again.run.path / "model.safetensors").stat().st_mtime_ns == stamp
 
 
-def test_a_stopped_run_is_an_error_without_resume(tmp_path: Path) -> None:
-    break_off(tmp_path, at=5)
+def test_a_stopped_run_is_an_error_without_resume(break_off: Callable[..., Run], tmp_path: Path) -> None:
+    break_off(recipe(), 5, tmp_path)
     with pytest.raises(InputError, match="--resume"):
         fit(recipe(), runs=tmp_path, quiet=True, resume=False)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 2000])
-def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
-    path = break_off(tmp_path, at=14).path / "checkpoint.pt"
+def test_a_truncated_checkpoint_is_refused(break_off: Callable[..., Run], tmp_path: Path, keep: int) -> None:
+    path = break_off(recipe(), 14, tmp_path).path / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(InputError, match="checkpoint") as caught:
         fit(recipe(), runs=tmp_path, quiet=True)

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from sparring.recipe import Recipe, fit
-from sparring.training import loop
 
 DIGITS = {
     "data": "digits()",
@@ -25,12 +24,12 @@ def recipe() -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def same_after_a_break(tmp_path: Path) -> Callable[[Recipe, int], None]:
+def same_after_a_break(tmp_path: Path, break_off: Callable[..., object]) -> Callable[[Recipe, int], None]:
     """Give a function that trains a recipe twice, once broken off after so many steps, and asserts the same bits."""
 
     def compare(recipe: Recipe, at: int) -> None:
         whole = fit(recipe, runs=tmp_path / "whole", quiet=True)
-        _break_off(recipe, at, tmp_path / "broken")
+        break_off(recipe, at, tmp_path / "broken")
         resumed = fit(recipe, runs=tmp_path / "broken", quiet=True)
         a, b = whole.model.state_dict(), resumed.model.state_dict()
         assert all(torch.equal(a[key], b[key]) for key in a)
@@ -44,21 +43,3 @@ def same_after_a_break(tmp_path: Path) -> Callable[[Recipe, int], None]:
 
 def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-
-
-def _break_off(recipe: Recipe, at: int, runs: Path) -> None:
-    """Let a training die of an exception after so many steps, each of them saved."""
-    calls, step = 0, loop.Monitor.step
-
-    def dies(self: loop.Monitor, images: int) -> None:
-        nonlocal calls
-        calls += 1
-        step(self, images)
-        if calls == at:
-            raise ZeroDivisionError
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop.Monitor, "step", dies)
-        patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
-        with pytest.raises(ZeroDivisionError):
-            fit(recipe, runs=runs, quiet=True)
