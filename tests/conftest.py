@@ -1,6 +1,6 @@
 """Shared by all tests: tiny seeded networks, linear classifiers whose robustness is known, and images for them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,3 +116,25 @@ def _break_off(recipe: Recipe, at: int, runs: Path) -> Run:
 def break_off() -> Callable[[Recipe, int, Path], Run]:
     """Give a function of (recipe, at, runs) that lets a training die after so many steps, each of them saved."""
     return _break_off
+
+
+@pytest.fixture
+def same_after_a_break(tmp_path: Path, break_off: Callable[..., object]) -> Callable[[Recipe, int], None]:
+    """Give a function that trains a recipe twice, once broken off after so many steps, and asserts the same bits."""
+
+    def compare(recipe: Recipe, at: int) -> None:
+        whole = fit(recipe, runs=tmp_path / "whole", quiet=True)
+        break_off(recipe, at, tmp_path / "broken")
+        resumed = fit(recipe, runs=tmp_path / "broken", quiet=True)
+        a, b = whole.model.state_dict(), resumed.model.state_dict()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+        figures = [[epoch.metrics for epoch in fitted.run.read_metrics()] for fitted in (whole, resumed)]
+        assert figures[0] == figures[1]
+        extras = [fitted.run.read_checkpoint()["state"]["extra"] for fitted in (whole, resumed)]
+        assert _same(*extras)
+
+    return compare
+
+
+def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)

@@ -56,9 +56,10 @@ def train(
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
-    """Train what a recipe says, into a run folder of its own.
+    """Train what a recipe says, into a run folder of its own: a classifier, or a generative model.
 
     Example recipe: data = "mnist()", model = "cnn()", defence = "adversarial(attack=pgd(steps=7), threat=linf(0.3))".
+    Another: data = "mnist()", generative = "vae(latent=32)", optimiser = "adam()".
 
     sparring train recipe.toml --set epochs=3 --set seed=1
     """
@@ -67,7 +68,8 @@ def train(
     chosen = Recipe.read(recipe, parse_changes(change or []))
     fitted = fit(chosen, runs=runs, device=device, resume=resume, quiet=quiet)
     out.print(f"trained: {fitted.run.path}", soft_wrap=True)
-    out.print(f'next:    sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
+    if chosen.generative is None:
+        out.print(f'next:    sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
 
 
 @app.command()
@@ -185,7 +187,7 @@ def list_components(
     kind: Annotated[str, typer.Argument(help="attacks, defences, models, datasets, threats, studies, ...")] = "",
     markdown: Annotated[bool, typer.Option("--markdown", help="Everything, as the docs' page.")] = False,
 ) -> None:
-    """Show what there is: attacks, defences, models, datasets, threats, optimisers, schedules, augmentations, studies.
+    """Show what there is of a kind: attacks, defences, models, generatives, datasets, threats, studies and more.
 
     sparring list attacks
     """

@@ -10,6 +10,7 @@ from sparring.core.threat import THREATS
 from sparring.data import SOURCES
 from sparring.data.augment import AUGMENTATIONS
 from sparring.defences import DEFENCES
+from sparring.generative import GENERATIVES
 from sparring.models import MODELS
 from sparring.models.perturber import PERTURBERS
 from sparring.studies import studies
@@ -20,6 +21,7 @@ CATALOGUES: dict[str, Catalogue[Any]] = {
     "attacks": ATTACKS,
     "defences": DEFENCES,
     "models": MODELS,
+    "generatives": GENERATIVES,
     "perturbers": PERTURBERS,
     "datasets": SOURCES,
     "threats": THREATS,
@@ -28,7 +30,11 @@ CATALOGUES: dict[str, Catalogue[Any]] = {
     "augmentations": AUGMENTATIONS,
 }
 KINDS = (*CATALOGUES, "studies")
-FACTS = {"attacks": ("kind", "norms", "source"), "defences": ("source",)}  # what a kind's classes say of themselves
+FACTS = {
+    "attacks": ("kind", "norms", "source"),
+    "defences": ("source",),
+    "generatives": ("source",),
+}  # what a kind's classes say of themselves
 
 
 HEADING = """# Every component

@@ -17,6 +17,8 @@ from sparring.data import Dataset, Source
 from sparring.data.augment import Augmentation, NoAugmentation
 from sparring.data.dataset import Split, TrainOn
 from sparring.defences import Defence, Standard
+from sparring.generative import Generative, GenerativeNetwork
+from sparring.generative.saved import load_generative
 from sparring.models import Model, assemble
 from sparring.models.saved import load
 from sparring.models.wrappers import Normalisation, normaliser
@@ -28,14 +30,18 @@ from sparring.training.runs import Run
 from sparring.training.schedules import Constant, Schedule
 
 RUNS = Path("runs")
+OF_CLASSIFIERS = ("model", "defence", "normalise")  # fields with no meaning where a generative model is trained
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All that decides what a training gives; the same recipe and seed give the same bits on one machine's CPU."""
+    """All that decides what a training gives; the same recipe and seed give the same bits on one machine's CPU.
+
+    It trains the classifier `model` by `defence`, or where there is no model the `generative` one.
+    """
 
     data: Source
-    model: Model
+    model: Model | None = None
     defence: Defence = Standard()
     optimiser: Optimiser = SGD()
     schedule: Schedule = Constant()
@@ -47,8 +53,11 @@ class Recipe:
     batch_size: int = 128
     precision: Precision = "32-true"
     seed: int = 0
+    generative: Generative | None = None
 
     def __post_init__(self) -> None:
+        if (self.model is None) == (self.generative is None):
+            raise InputError("recipe: set model, to train a classifier, or generative, and not both")
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
@@ -60,9 +69,12 @@ class Recipe:
         for name in fields:
             if name not in hints:
                 raise InputError(f"recipe: unknown field {name!r}{suggest(name, hints)}")
-        for name in ("data", "model"):
+        for name in ("data",) if "generative" in fields else ("data", "model"):
             if name not in fields:
                 raise InputError(f"recipe: field {name!r} is missing")
+        for name in OF_CLASSIFIERS if "generative" in fields else ():
+            if name in fields:
+                raise InputError(f"recipe: {name} is a classifier's, and generative trains none; take one of them out")
         return Recipe(**{name: convert(value, hints[name], f"recipe: {name}") for name, value in fields.items()})
 
     @staticmethod
@@ -73,17 +85,24 @@ class Recipe:
     def to_toml(self) -> str:
         """Return the recipe as TOML, every field and every argument written out."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        for name in ("generative",) if self.generative is None else OF_CLASSIFIERS:
+            del values[name]
         return tomli_w.dumps({name: repr(v) if isinstance(v, Component) else v for name, v in values.items()})
+
+    @property
+    def trainable(self) -> Defence | Generative:
+        """What is trained."""
+        return self.defence if self.generative is None else self.generative
 
     @property
     def title(self) -> str:
         """A short name for folders and progress lines."""
-        return "-".join(part.name for part in (self.data, self.model, self.defence))
+        return "-".join(part.name for part in (self.data, self.model, self.trainable) if part is not None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """A finished training: its run folder, and the classifier in evaluation mode."""
+    """A finished training: its run folder, and in evaluation mode the classifier or the GenerativeNetwork."""
 
     run: Run
     model: nn.Module
@@ -147,23 +166,30 @@ def fit(
         *_makers(recipe, dataset, fabric),
         Path(runs),
         _validation(recipe, dataset, fabric),
+        fabric.device,
     )
     run.write_recipe(recipe.to_toml())
     plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)
     state = train(
-        recipe.defence, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet)
+        recipe.trainable, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet)
     )
-    companions = recipe.defence.companions(state)
-    networks = {"model": recipe.defence.deploy(state)} | {name: network for name, (_, network) in companions.items()}
-    description = {"model": repr(recipe.model), "normalise": recipe.normalise}
-    description |= {name: call for name, (call, _) in companions.items()}
+    companions = recipe.trainable.companions(state)
+    deployed = recipe.trainable.deploy(state)
+    networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
+    description = {name: call for name, (call, _) in companions.items()}
+    if isinstance(deployed, GenerativeNetwork):
+        description |= deployed.description
+    else:
+        description = {"model": repr(recipe.model), "normalise": recipe.normalise} | description
     run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
     return open_run(run.path)
 
 
 def open_run(path: str | Path) -> Fitted:
-    """Open a finished run; raises InputError as `load` does."""
-    return Fitted(Run(Path(path)), load(path))
+    """Open a finished run, of a classifier or a generative model; raises InputError as `load` does."""
+    run = Run(Path(path))
+    opened = load_generative if "generative" in run.read_description() else load
+    return Fitted(run, opened(path))
 
 
 def _training_split(recipe: Recipe, dataset: Dataset) -> Split:
@@ -177,6 +203,7 @@ def _makers(
     normalise = normaliser(recipe.normalise, _training_split(recipe, dataset))
 
     def classifier() -> nn.Module:
+        assert recipe.model is not None  # what trains a generative model asks for no classifier
         network = recipe.model.build(dataset.shape, len(dataset.classes))
         return assemble(normalise, network).to(fabric.device)
 
@@ -190,11 +217,11 @@ def _validation(recipe: Recipe, dataset: Dataset, fabric: Fabric) -> Callable[[i
     def validation(count: int) -> tuple[Tensor, Tensor]:
         if recipe.train_on != "train":
             raise InputError(
-                f"recipe: {recipe.defence.name} judges by the validation split, which train_on = "
+                f"recipe: {recipe.trainable.name} judges by the validation split, which train_on = "
                 f'"{recipe.train_on}" trains on; set train_on = "train"'
             )
         if not len(dataset.validation):
-            raise InputError(f"recipe: {recipe.defence.name} needs validation images, and {dataset.source} has none")
+            raise InputError(f"recipe: {recipe.trainable.name} needs validation images, and {dataset.source} has none")
         drawn = dataset.validation.sample(count, recipe.seed)
         return drawn.images().to(fabric.device), drawn.y.to(fabric.device)
 

@@ -104,7 +104,7 @@ def test_it_hands_on_what_the_defence_inside_has_to_say(tmp_path: Path, recipe: 
 def test_the_run_holds_the_average(tmp_path: Path, recipe: Callable[..., Recipe]) -> None:
     fitted = fit(recipe(defence="ema(defence=standard())"), runs=tmp_path, quiet=True)
     extra = fitted.run.read_checkpoint()["state"]["extra"]
-    assert int(extra["ema_steps"]) == 21
+    assert int(extra["ema.steps"]) == 21
     assert all(torch.equal(extra[f"ema.{name}"], value) for name, value in fitted.model.named_parameters())
 
 

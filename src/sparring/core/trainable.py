@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 
+CPU = torch.device("cpu")
+
 
 class Rates(Protocol):
     """A learning-rate schedule: the factor on the base rate, from the progress and past epochs' losses."""
@@ -90,6 +92,7 @@ class Setup:
     learner: Callable[[nn.Module], Learner]  # with the recipe's optimiser and schedule
     runs: Path = Path("runs")  # where the runs are that a recipe may name
     validation: Callable[[int], tuple[Tensor, Tensor]] = _no_validation  # so many images, if there are, and labels
+    device: torch.device = CPU
 
 
 class Trainable(ABC):

@@ -2,7 +2,6 @@
 
 import math
 from abc import abstractmethod
-from copy import deepcopy
 from typing import ClassVar
 
 import torch
@@ -66,13 +65,6 @@ class LossDefence(OneNetwork):
         loss, metrics = self.loss(learner.network, x, y, progress=progress, generator=generator)
         learner.update(loss)
         return {"loss": loss.detach(), **metrics}
-
-
-def with_values(network: nn.Module, values: dict[str, Tensor], prefix: str) -> nn.Module:
-    """Return a copy of `network` with those of its parameters and buffers that `values` has, by `prefix` and name."""
-    copy = deepcopy(network)
-    copy.load_state_dict({name: values.get(prefix + name, value) for name, value in network.state_dict().items()})
-    return copy
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from sparring.attacks import PGD, Attack, run
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import Defence, Wrapper, with_values
+from sparring.defences.base import Defence, Wrapper
+from sparring.training.averages import with_values
 
 KEPT = "best."  # before the names of parameters and buffers in the state
 

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import Defence, Wrapper, with_values
+from sparring.defences.base import Defence, Wrapper
 from sparring.defences.best_epoch import BestEpoch
+from sparring.training.averages import begin_average, follow, with_values
 
 KEPT = "ema."  # before the names of parameters and buffers in the state
 
@@ -34,25 +35,15 @@ class EMA(Wrapper):
 
     def init(self, setup: Setup) -> State:
         state = self.defence.init(setup)
-        averages = {KEPT + name: value.clone() for name, value in self._averaged(state).items()}
-        where = next(iter(averages.values())).device
-        state.extra |= {**averages, "ema_steps": torch.zeros((), dtype=torch.int64, device=where)}
+        begin_average(state, KEPT, self.defence.deploy(state))
         return state
 
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
         metrics = self.defence.step(state, x, y, progress=progress, generator=generator)
-        steps = state.extra["ema_steps"].add_(1)
-        share = 1 - (steps / (9 + steps)).clamp(max=self.decay)
-        for name, value in self._averaged(state).items():
-            state.extra[KEPT + name].lerp_(value, share.to(value.dtype))
+        follow(state, KEPT, self.defence.deploy(state), self.decay)
         return metrics
 
     def deploy(self, state: State) -> nn.Module:
         return with_values(self.defence.deploy(state), state.extra, KEPT)
-
-    def _averaged(self, state: State) -> dict[str, Tensor]:
-        """Return what is averaged of the network, by name, without its graph; counters are not."""
-        values = self.defence.deploy(state).state_dict()
-        return {name: value for name, value in values.items() if value.is_floating_point()}

@@ -1,1 +1,13 @@
-"""Generative models, and the latent codes of images in them."""
+"""Generative models, one file each, and the latent codes of images in them."""
+
+from sparring.core.spec import Catalogue
+from sparring.generative.autoencoder import Autoencoder
+from sparring.generative.base import Generative, GenerativeNetwork
+from sparring.generative.conv_autoencoder import ConvAutoencoder
+from sparring.generative.gan import GAN
+from sparring.generative.vae import VAE
+from sparring.generative.wgan_gp import WGANGP
+
+GENERATIVES = Catalogue(Generative, "generative model", (GAN, WGANGP, VAE, Autoencoder, ConvAutoencoder))
+
+__all__ = ["GAN", "GENERATIVES", "VAE", "WGANGP", "Autoencoder", "ConvAutoencoder", "Generative", "GenerativeNetwork"]

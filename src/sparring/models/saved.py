@@ -1,5 +1,7 @@
 """What a finished run holds: its classifier, and the networks that were trained beside it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from torch import nn
@@ -19,15 +21,13 @@ def load(path: str | Path) -> nn.Module:
     """
     run = Run(Path(path))
     about = run.read_description()
-    try:
-        shape = _shape(about)
-        with seeded(0):  # the first weights are drawn, then replaced
-            network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
+    if "generative" in about:
+        raise InputError(f"{run.path}: a generative model was trained in this run, no classifier")
+    with fits(run, "model"), seeded(0):  # the first weights are drawn, then replaced
+        shape = shape_of(about)
+        network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
         model = assemble(blank_normaliser(about["normalise"], shape), network)
         model.load_state_dict(run.read_weights())
-    except (KeyError, TypeError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{run.path}: model.json and model.safetensors do not fit together ({reason})") from None
     return model.eval()
 
 
@@ -37,16 +37,23 @@ def load_perturber(path: str | Path) -> PerturberNetwork:
     about = run.read_description()
     if "perturber" not in about:
         raise InputError(f"{run.path}: no perturber was trained in this run; gan_game and gat train one")
-    try:
-        with seeded(0):
-            network = PERTURBERS.parse(about["perturber"]).build(_shape(about))
+    with fits(run, "perturber"), seeded(0):
+        network = PERTURBERS.parse(about["perturber"]).build(shape_of(about))
         network.load_state_dict(run.read_weights("perturber"))
-    except (KeyError, TypeError, IndexError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{run.path}: model.json and perturber.safetensors do not fit together ({reason})") from None
     network.eval()
     return network
 
 
-def _shape(about: dict[str, list[int]]) -> tuple[int, int, int]:
+@contextmanager
+def fits(run: Run, name: str) -> Iterator[None]:
+    """Turn what goes wrong while a network of a run is built and filled into one line that names its files."""
+    try:
+        yield
+    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise InputError(f"{run.path}: model.json and {name}.safetensors do not fit together ({reason})") from None
+
+
+def shape_of(about: dict[str, list[int]]) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of the images, from a run's description."""
     return int(about["shape"][0]), int(about["shape"][1]), int(about["shape"][2])

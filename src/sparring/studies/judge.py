@@ -14,6 +14,7 @@ from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.provenance import Stopwatch
+from sparring.generative import GenerativeNetwork
 from sparring.models.saved import load, load_perturber
 from sparring.recipe import Fitted, Recipe
 from sparring.training.runs import Run
@@ -46,6 +47,8 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
 
     What attacks find is kept beside that file until it is written, so that a stopped evaluation goes on where it was.
     """
+    if isinstance(fitted.model, GenerativeNetwork):
+        raise InputError(f"{fitted.run.path}: a generative model was trained in this run, no classifier to attack")
     source = data.source if isinstance(data, Dataset) else repr(data)
     name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{settings.digest(source)}.json"
     path = fitted.run.path / "evaluations" / name

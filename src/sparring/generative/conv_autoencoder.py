@@ -1,0 +1,28 @@
+"""Autoencoders of convolutions (Masci et al. 2011, doi:10.1007/978-3-642-21735-7_7)."""
+
+from dataclasses import dataclass
+
+from sparring.generative.base import GenerativeNetwork
+from sparring.generative.networks import Encoder, conv_features, feature_count
+from sparring.generative.reconstructing import Reconstructing, mirrored
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvAutoencoder(Reconstructing):
+    """Strided convolutions and a linear layer down to a code of `latent` numbers, and the same back up.
+
+    The loss is the mean squared error of the pixels. `width`: channels of the feature maps next to the image, doubled
+    with each halving of its sides. `tied`: the layers up have the transposed weights of those down.
+    """
+
+    name = "conv_autoencoder"
+    source = "doi:10.1007/978-3-642-21735-7_7"
+    width: int = 32
+
+    def __post_init__(self) -> None:
+        self.check_positive("latent", "width")
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> GenerativeNetwork:
+        features = conv_features(shape, self.width, batch_norm=False)
+        encoder = Encoder(features, feature_count(shape, self.width), 0, self.latent)
+        return GenerativeNetwork(self, shape, classes, mirrored(encoder, shape, tied=self.tied), encoder)

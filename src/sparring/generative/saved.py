@@ -1,0 +1,24 @@
+"""What a finished run of a generative model holds."""
+
+from pathlib import Path
+
+from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.generative import GENERATIVES, GenerativeNetwork
+from sparring.models.saved import fits, shape_of
+from sparring.training.runs import Run
+
+
+def load_generative(path: str | Path) -> GenerativeNetwork:
+    """Open the generative model of a finished run, in evaluation mode.
+
+    Raises InputError if the folder is no such run, or its weights do not fit its description.
+    """
+    run = Run(Path(path))
+    about = run.read_description()
+    if "generative" not in about:
+        raise InputError(f"{run.path}: no generative model was trained in this run")
+    with fits(run, "model"), seeded(0):  # the first weights are drawn, then replaced
+        network = GENERATIVES.parse(about["generative"]).build(shape_of(about), len(about["classes"]))
+        network.load_state_dict(run.read_weights())
+    return network.eval()
