@@ -57,3 +57,9 @@ def test_no_image_one_image_and_a_broken_model() -> None:
     assert one.ece.value == pytest.approx(1 - torch.tensor([2.0, 1.0]).softmax(0)[0].item(), abs=1e-6)
     broken = calibration(torch.full((4, 3), float("nan")), torch.zeros(4).long())
     assert broken.ece.value == 1  # sure and wrong: who gives no prediction is not right
+
+
+def test_a_bin_holds_its_upper_end() -> None:
+    """Two classes at equal logits are at 0.5 exactly, which belongs to (0.25, 0.5]."""
+    found = calibration(torch.zeros(3, 2), torch.tensor([0, 0, 1]), bins=4)
+    assert [b.count for b in found.bins] == [0, 3, 0, 0]
