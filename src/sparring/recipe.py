@@ -176,7 +176,7 @@ def fit(
     companions = recipe.trainable.companions(state)
     deployed = recipe.trainable.deploy(state)
     networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
-    description = {name: call for name, (call, _) in companions.items()}
+    description: dict[str, object] = {name: call for name, (call, _) in companions.items()}
     if isinstance(deployed, GenerativeNetwork):
         description |= deployed.description
     else:

@@ -11,6 +11,7 @@ from sparring.core.errors import InputError, TrainingError
 from sparring.core.spec import Component
 from sparring.core.threat import TINY
 from sparring.core.trainable import Setup, State, Trainable
+from sparring.generative.networks import conv_encoder
 
 COLLAPSED = 0.05  # the spread of drawn images, of that of real ones, below which they are all alike
 DRAWN = 256  # images, to see whether they are
@@ -25,15 +26,16 @@ class GenerativeNetwork(nn.Module):
 
     def __init__(
         self,
-        about: "Generative",
+        about: "GenerativeModel",
         shape: tuple[int, int, int],
         classes: int,
         decoder: nn.Module,
         encoder: nn.Module | None = None,
+        encoder_width: int = 0,
     ) -> None:
         super().__init__()
         self.about, self.shape, self.classes = about, shape, classes
-        self.decoder, self.encoder = decoder, encoder
+        self.decoder, self.encoder, self.encoder_width = decoder, encoder, encoder_width
 
     @property
     def latent(self) -> int:
@@ -41,9 +43,15 @@ class GenerativeNetwork(nn.Module):
         return self.about.latent
 
     @property
-    def description(self) -> dict[str, str]:
-        """The call strings that build it again."""
-        return {"generative": repr(self.about)}
+    def description(self) -> dict[str, object]:
+        """What builds it again: the model's call string, and its encoder's width if that was trained afterwards."""
+        return {"generative": repr(self.about), **({"encoder_width": self.encoder_width} if self.encoder_width else {})}
+
+    def with_encoder(self, width: int) -> "GenerativeNetwork":
+        """Return the network with a fresh encoder of its own, which shares the decoder."""
+        told = self.about.told(self.classes)
+        encoder = conv_encoder(self.shape, width, told, self.latent, batch_norm=True)
+        return GenerativeNetwork(self.about, self.shape, self.classes, self.decoder, encoder, width)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
         """Return images (B, C, H, W) in [0, 1] of codes (B, latent)."""
@@ -77,12 +85,26 @@ class GenerativeNetwork(nn.Module):
 
 
 class Generative(Component, Trainable):
-    """A way to train a generative model; `source` is its paper.
+    """A way to train a generative network, or a part of one; `source` is its paper."""
+
+    source: ClassVar[str]
+
+    @abstractmethod
+    def deploy(self, state: State) -> GenerativeNetwork: ...
+
+    def check_positive(self, *names: str) -> None:
+        """Raise InputError unless these fields are at least 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise InputError(f"{self.name}: {name} must be at least 1, not {getattr(self, name)}")
+
+
+class GenerativeModel(Generative):
+    """One that makes its network from nothing.
 
     `latent`: the numbers in a code. A `conditional` model is told the class of each image.
     """
 
-    source: ClassVar[str]
     draws: ClassVar[bool] = True  # whether the codes of real images are spread as the standard normal distribution is
     latent: int
     conditional: bool
@@ -90,9 +112,6 @@ class Generative(Component, Trainable):
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> GenerativeNetwork:
         """Return a fresh network for images of `shape` (C, H, W) in [0, 1]."""
-
-    @abstractmethod
-    def deploy(self, state: State) -> GenerativeNetwork: ...
 
     def made(self, setup: Setup) -> GenerativeNetwork:
         """Return a fresh network on the run's device, its convolutions in the layout that is fastest there."""
@@ -103,12 +122,6 @@ class Generative(Component, Trainable):
     def told(self, classes: int) -> int:
         """Return how many shares of classes the networks are told: none, or all."""
         return classes if self.conditional else 0
-
-    def check_positive(self, *names: str) -> None:
-        """Raise InputError unless these fields are at least 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise InputError(f"{self.name}: {name} must be at least 1, not {getattr(self, name)}")
 
 
 def remember_spread(state: State, x: Tensor) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sparring.generative.base import GenerativeNetwork
-from sparring.generative.networks import Encoder, conv_features, feature_count
+from sparring.generative.networks import conv_encoder
 from sparring.generative.reconstructing import Reconstructing, mirrored
 
 
@@ -23,6 +23,5 @@ class ConvAutoencoder(Reconstructing):
         self.check_positive("latent", "width")
 
     def build(self, shape: tuple[int, int, int], classes: int) -> GenerativeNetwork:
-        features = conv_features(shape, self.width, batch_norm=False)
-        encoder = Encoder(features, feature_count(shape, self.width), 0, self.latent)
+        encoder = conv_encoder(shape, self.width, 0, self.latent, batch_norm=False)
         return GenerativeNetwork(self, shape, classes, mirrored(encoder, shape, tied=self.tied), encoder)

@@ -52,7 +52,7 @@ def conv_decoder(inputs: int, shape: tuple[int, int, int], width: int) -> nn.Seq
 
 
 def conv_features(shape: tuple[int, int, int], width: int, *, batch_norm: bool) -> nn.Sequential:
-    """Return a network from images (B, *shape) to flat features (B, F); see `feature_count`."""
+    """Return a network from images (B, *shape) to flat features (B, F), the product of `innermost`."""
     channels, count = shape[0], halvings(shape)
     layers: list[nn.Module] = []
     for place in range(max(count, 1)):
@@ -63,11 +63,6 @@ def conv_features(shape: tuple[int, int, int], width: int, *, batch_norm: bool) 
         layers.append(nn.LeakyReLU(SLOPE))
         channels = width << place
     return nn.Sequential(*layers, nn.Flatten())
-
-
-def feature_count(shape: tuple[int, int, int], width: int) -> int:
-    """Return how many features `conv_features` gives of an image."""
-    return prod(innermost(shape, width))
 
 
 class Encoder(nn.Module):
@@ -83,6 +78,12 @@ class Encoder(nn.Module):
         return outputs
 
 
+def conv_encoder(shape: tuple[int, int, int], width: int, classes: int, outputs: int, *, batch_norm: bool) -> Encoder:
+    """Return an encoder of strided convolutions and one linear layer."""
+    features = conv_features(shape, width, batch_norm=batch_norm)
+    return Encoder(features, prod(innermost(shape, width)), classes, outputs)
+
+
 class Critic(nn.Module):
     """Images to one logit each, (B,): how real they look, and where it is conditional, as images of their class.
 
@@ -92,8 +93,9 @@ class Critic(nn.Module):
     def __init__(self, shape: tuple[int, int, int], width: int, classes: int, *, spectral: bool) -> None:
         super().__init__()
         self.features = conv_features(shape, width, batch_norm=False)
-        self.last = nn.Linear(feature_count(shape, width), 1)
-        self.of_class = nn.Linear(classes, feature_count(shape, width), bias=False) if classes else None
+        size = prod(innermost(shape, width))
+        self.last = nn.Linear(size, 1)
+        self.of_class = nn.Linear(classes, size, bias=False) if classes else None
         if spectral:
             for layer in list(self.modules()):
                 if isinstance(layer, nn.Conv2d | nn.Linear):

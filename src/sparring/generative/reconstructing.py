@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.trainable import Setup, State
-from sparring.generative.base import Generative, GenerativeNetwork
+from sparring.generative.base import GenerativeModel, GenerativeNetwork
 from sparring.generative.networks import SLOPE, Encoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstructing(Generative):
+class Reconstructing(GenerativeModel):
     """An encoder and a decoder that together give an image back, by the squared error of its pixels.
 
     `latent`: the numbers in a code. `tied`: each layer of the decoder has the transposed weights of its counterpart.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.trainable import Learner, Setup, State
-from sparring.generative.base import Generative, GenerativeNetwork, remember_spread, watch_spread
+from sparring.generative.base import GenerativeModel, GenerativeNetwork, remember_spread, watch_spread
 from sparring.generative.networks import Critic, conv_decoder, held
 from sparring.training.averages import begin_average, follow, with_values
 from sparring.training.optimisers import Optimiser
@@ -17,7 +17,7 @@ KEPT = "average."  # before the names of the decoder's averaged values in the st
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rivals(Generative):
+class Rivals(GenerativeModel):
     """A decoder and a critic in turn: `critic_updates` of the critic on a batch, with new codes, one of the decoder.
 
     `latent`: the numbers in a code. `conditional`: both are told the classes. `width`: channels of the feature maps

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
-from sparring.generative import GENERATIVES, GenerativeNetwork
+from sparring.core.spec import convert
+from sparring.generative.base import GenerativeModel, GenerativeNetwork
 from sparring.models.saved import fits, shape_of
 from sparring.training.runs import Run
 
@@ -19,6 +20,9 @@ def load_generative(path: str | Path) -> GenerativeNetwork:
     if "generative" not in about:
         raise InputError(f"{run.path}: no generative model was trained in this run")
     with fits(run, "model"), seeded(0):  # the first weights are drawn, then replaced
-        network = GENERATIVES.parse(about["generative"]).build(shape_of(about), len(about["classes"]))
+        model: GenerativeModel = convert(about["generative"], GenerativeModel, f"{run.path}: model.json")
+        network = model.build(shape_of(about), len(about["classes"]))
+        if "encoder_width" in about:
+            network = network.with_encoder(int(about["encoder_width"]))
         network.load_state_dict(run.read_weights())
     return network.eval()

@@ -8,12 +8,12 @@ from torch.nn import functional as F
 
 from sparring.core.errors import InputError
 from sparring.core.trainable import Setup, State
-from sparring.generative.base import Generative, GenerativeNetwork, remember_spread, watch_spread
-from sparring.generative.networks import Encoder, conv_decoder, conv_features, feature_count
+from sparring.generative.base import GenerativeModel, GenerativeNetwork, remember_spread, watch_spread
+from sparring.generative.networks import conv_decoder, conv_encoder
 
 
 @dataclass(frozen=True, kw_only=True)
-class VAE(Generative):
+class VAE(GenerativeModel):
     """An encoder to a normal distribution of codes, and a decoder back, by the evidence lower bound.
 
     The loss of an image is the cross-entropy of its pixels, taken as chances, and `beta` times the divergence of its
@@ -35,8 +35,7 @@ class VAE(Generative):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> GenerativeNetwork:
         told = self.told(classes)
-        features = conv_features(shape, self.width, batch_norm=True)
-        encoder = Encoder(features, feature_count(shape, self.width), told, 2 * self.latent)
+        encoder = conv_encoder(shape, self.width, told, 2 * self.latent, batch_norm=True)
         return GenerativeNetwork(self, shape, classes, conv_decoder(self.latent + told, shape, self.width), encoder)
 
     def init(self, setup: Setup) -> State:

@@ -1,0 +1,115 @@
+"""Recovered codes, kept in the folder of the generative model's run: each image is searched for once."""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from sparring.core.files import replacing
+from sparring.core.progress import track
+from sparring.data.dataset import Split
+from sparring.generative.base import GenerativeNetwork
+from sparring.generative.recovery import Recovery, recover
+from sparring.generative.saved import load_generative
+from sparring.models.saved import load
+from sparring.training.runs import Run
+
+PART = 2000  # images a file: what is lost at most when a recovery is killed
+VERSION = 1  # of the search; another one finds other codes
+log = logging.getLogger("sparring")
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes `z` (N, latent) of a split's images, and the mean squared errors of the pixels drawn from them (N,)."""
+
+    z: Tensor
+    error: Tensor
+
+    @property
+    def psnr(self) -> Tensor:
+        """The peak signal-to-noise ratios in dB (N,)."""
+        return -10 * self.error.clamp(min=1e-12).log10()
+
+
+def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device: torch.device, seed: int = 0) -> Codes:
+    """Return the codes of a split's images in the generative model of the run `model`: those kept there, or new ones.
+
+    They are kept in parts, under a hash of all that decides them, so that a search that was killed goes on where it
+    was, and no other model, data or settings ever meets them. A damaged part is made again, and the log says so.
+    Raises InputError for images of another shape than the model draws, or runs that cannot be opened.
+    """
+    run = Run.find(model, runs)
+    network = load_generative(run.path).to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+    classifier = None
+    seen = [Run.find(recovery.classifier, runs)] if recovery.classifier else []
+    for of in seen:
+        classifier = load(of.path).to(device)
+    key = _key([run, *seen], split, f"{VERSION} {recovery!r} {seed}")
+    folder = run.path / "codes" / key[:16]
+    parts = torch.split(torch.arange(len(split)), PART)
+    found = []
+    for place, rows in enumerate(track(parts, "recovering codes", len(parts))):
+        path = folder / f"{place:05d}.safetensors"
+        kept = _read(path, key)
+        found.append(kept or _made(path, key, network, split.take(rows), recovery, classifier, seed))
+    z, error = zip(*found, strict=True)
+    return Codes(torch.cat(z), torch.cat(error))
+
+
+def _made(
+    path: Path,
+    key: str,
+    network: GenerativeNetwork,
+    part: Split,
+    recovery: Recovery,
+    classifier: nn.Module | None,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    where = next(network.parameters()).device
+    x, y, ids = part.images().to(where), part.y.to(where), part.ids.to(where)
+    z, error = (found.cpu() for found in recover(network, x, y, recovery, classifier=classifier, ids=ids, seed=seed))
+    with replacing(path) as written:
+        save_file({"z": z, "error": error}, written, {"key": key, "checksum": _checksum(z, error)})
+    return z, error
+
+
+def _read(path: Path, key: str) -> tuple[Tensor, Tensor] | None:
+    """Return the codes in a file, or None if there is none or it does not hold what it should."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            about, z, error = file.metadata() or {}, file.get_tensor("z"), file.get_tensor("error")
+    except (OSError, SafetensorError) as problem:
+        log.warning("%s: not readable (%s); these codes are recovered again", path, problem)
+        return None
+    if about != {"key": key, "checksum": _checksum(z, error)}:
+        log.warning("%s: does not hold the codes of this model and these images; they are recovered again", path)
+        return None
+    return z, error
+
+
+def _key(runs: list[Run], split: Split, settings: str) -> str:
+    digest = hashlib.sha256(settings.encode())
+    for run in runs:
+        digest.update(repr(run.read_description()).encode())
+        for name, value in sorted(run.read_weights().items()):
+            digest.update(name.encode() + _bytes(value))
+    for values in (split.x, split.y, split.ids):
+        digest.update(f"{values.dtype} {tuple(values.shape)}".encode() + _bytes(values))
+    return digest.hexdigest()
+
+
+def _checksum(*tensors: Tensor) -> str:
+    return hashlib.sha256(b"".join(map(_bytes, tensors))).hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.contiguous().numpy().tobytes()

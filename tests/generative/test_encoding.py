@@ -1,0 +1,87 @@
+"""An encoder that is trained for another run's decoder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparring.core.errors import InputError
+from sparring.data import load
+from sparring.generative import GenerativeNetwork
+from sparring.generative.saved import load_generative
+from sparring.recipe import Recipe, fit
+
+COMMON = {"data": "digits()", "optimiser": "adam(lr=0.003)", "batch_size": 64}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the runs "plain" and "told", of a GAN and a conditional one."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, conditional in (("plain", "false"), ("told", "true")):
+        call = f"gan(latent=6, width=8, conditional={conditional})"
+        fit(Recipe.of({**COMMON, "generative": call, "epochs": 5}), runs=folder, quiet=True).run.path.rename(
+            folder / name
+        )
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def at_hand(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(runs)
+
+
+@pytest.mark.parametrize("name", ["plain", "told"])
+def test_it_learns_to_tell_codes_and_leaves_the_decoder_alone(name: str, runs: Path, tmp_path: Path) -> None:
+    recipe = Recipe.of({**COMMON, "generative": f"encoding(model='{name}', width=8)", "epochs": 6})
+    fitted = fit(recipe, runs=tmp_path, quiet=True)
+    before, after = load_generative(runs / name), fitted.model
+    assert isinstance(after, GenerativeNetwork)
+    assert not after.training
+    for key, value in before.decoder.state_dict().items():
+        assert torch.equal(after.decoder.state_dict()[key], value)
+    epochs = [epoch.metrics for epoch in fitted.run.read_metrics()]
+    assert epochs[-1]["code_error"] < 0.8 * epochs[0]["code_error"]
+    assert epochs[-1]["pixel_error"] < 0.95 * epochs[0]["pixel_error"]
+    z = after.draw(500, torch.Generator().manual_seed(0))
+    y = torch.arange(500) % 10
+    told = after.encode(after.decode(z, y), y).detach()
+    assert float((told - z).square().mean()) < 0.8  # 1 without a clue
+    x, labels = load("digits()").test.batch(torch.arange(200))
+    again = after.decode(after.encode(x, labels), labels)
+    assert float((again - x).detach().square().mean()) < float((x - x.mean(0)).square().mean())
+
+
+@pytest.mark.parametrize("at", [2, 8])
+def test_it_goes_on_to_the_same_bits(at: int, same_after_a_break: Callable[[Recipe, int], None]) -> None:
+    same_after_a_break(Recipe.of({**COMMON, "generative": "encoding(model='plain')", "epochs": 2, "limit": 320}), at)
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("encoding(model='nowhere')", "no run folder"),
+        ("encoding(model='plain', width=0)", "width must be at least 1"),
+        ("encoding(model='plain', pixels=-1)", "pixels is a weight of at least 0"),
+    ],
+)
+def test_bad_input_ends_in_one_clear_line(call: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        fit(Recipe.of({**COMMON, "generative": call}), runs=tmp_path, quiet=True)
+
+
+def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
+    from sparring.data import Dataset
+
+    digits = load("digits()")
+    wide = {name: digits.split(name) for name in ("train", "validation", "test")}
+    for name, part in wide.items():
+        wide[name] = type(part)(torch.cat([part.x, part.x], 3), part.y, part.ids)
+    with pytest.raises(InputError, match=r"draws images \(1, 8, 8\) of 10 classes; the data has \(1, 8, 16\)"):
+        fit(
+            Recipe.of({**COMMON, "generative": "encoding(model='plain')"}),
+            runs=tmp_path,
+            quiet=True,
+            dataset=Dataset("wide", digits.classes, **wide),
+        )
