@@ -52,3 +52,6 @@ def test_the_record_names_it_and_a_check_fails(make_data: Callable, tmp_path: Pa
     marked.save(tmp_path / "record.json")
     assert sparring.Evaluation.load(tmp_path / "record.json").statistics == "batch"
     assert marked.model == "Sequential"
+    right = (with_batch_statistics(net)(data.x).argmax(1) == data.y).float().mean()
+    assert marked.clean.value == pytest.approx(float(right))
+    assert marked.clean.value < usual.clean.value == 1
