@@ -57,6 +57,14 @@ CALLS = (
     "gan_game(threat=linf(0.1), perturber=perturber(hidden=(24,)))",
     "gan_game(threat=l2(1), perturber=perturber(hidden=(24,), output='scaled', gives='image'), adversary_updates=2, "
     "defender_updates=2, adversary_optimiser=sgd(lr=0.1), halves='separate', crafting='eval')",
+    "manifold_mixup(layers=('1',), attack=pgd(steps=2), threat=linf(0.1))",
+    "pixel_mix(weights=(0.1, 0.9))",
+    "pixel_mix(defence=adversarial(attack=fgsm(), threat=linf(0.1)), share=0.3, alpha=0.5)",
+    "latent_mix(model='vae', recovery=recovery(steps=2), least_psnr=5)",
+    "latent_mix(model='vae', recovery=recovery(steps=2), weights=(0.1,), path='spherical', least_psnr=5, "
+    "defence=awp(defence=trades(threat=linf(0.1), attack=pgd(steps=2, loss='kl'))))",
+    "generated(model='vae', share=0.5)",
+    "generated(model='vae', share=0.5, defence=ema(defence=n_fgsm(threat=linf(0.1))))",
     "gat(threat=linf(0.1), perturber=perturber(hidden=(24,), sees='gradient'), power=0.1)",
 )
 MODELS = ('mlp(hidden=(32,), norm="batch")', "cnn()")
@@ -69,10 +77,12 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def surrogates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of a run named "surrogate"."""
+    """Give the folder of the runs "surrogate", of a classifier, and "vae", of a generative model."""
     folder = tmp_path_factory.mktemp("runs")
     recipe = Recipe.of({"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)", "epochs": 1})
     fit(recipe, runs=folder, quiet=True).run.path.rename(folder / "surrogate")
+    vae = {"data": "digits()", "generative": "vae(latent=8, width=8, conditional=true)", "optimiser": "adam(lr=0.01)"}
+    fit(Recipe.of({**vae, "epochs": 5}), runs=folder, quiet=True).run.path.rename(folder / "vae")
     return folder
 
 
@@ -83,12 +93,14 @@ def at_hand(surrogates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def setup() -> Setup:
+    train = load("digits()").train
     return Setup(
         (1, 8, 8),
         10,
         network,
         lambda net: Learner(net, Adam().build(net), Constant()),
         validation=lambda count: load("digits()").validation.batch(torch.arange(min(count, 100))),
+        training=lambda: (train.x[:200], train.y[:200], train.ids[:200]),
     )
 
 

@@ -167,6 +167,7 @@ def fit(
         Path(runs),
         _validation(recipe, dataset, fabric),
         fabric.device,
+        lambda: (split.x, split.y, split.ids),
     )
     run.write_recipe(recipe.to_toml())
     plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)

@@ -82,6 +82,10 @@ def _no_validation(_count: int) -> tuple[Tensor, Tensor]:
     raise InputError("no validation images are at hand here; train by a recipe, or set Setup(validation=...)")
 
 
+def _no_training() -> tuple[Tensor, Tensor, Tensor]:
+    raise InputError("the training images are not at hand here; train by a recipe, or set Setup(training=...)")
+
+
 @dataclass(frozen=True)
 class Setup:
     """What a Trainable may know of the run that it is part of."""
@@ -93,6 +97,7 @@ class Setup:
     runs: Path = Path("runs")  # where the runs are that a recipe may name
     validation: Callable[[int], tuple[Tensor, Tensor]] = _no_validation  # so many images, if there are, and labels
     device: torch.device = CPU
+    training: Callable[[], tuple[Tensor, Tensor, Tensor]] = _no_training  # all images as stored, labels and ids
 
 
 class Trainable(ABC):

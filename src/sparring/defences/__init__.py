@@ -13,12 +13,15 @@ from sparring.defences.fast import Fast
 from sparring.defences.free import Free
 from sparring.defences.gan_game import GanGame
 from sparring.defences.gat import GAT
+from sparring.defences.generated import Generated
 from sparring.defences.label_smoothing import LabelSmoothing
+from sparring.defences.latent_mix import LatentMix
 from sparring.defences.manifold_mixup import ManifoldMixup
 from sparring.defences.mart import MART
 from sparring.defences.mixup import Mixup
 from sparring.defences.n_fgsm import NFGSM
 from sparring.defences.noise_training import NoiseTraining
+from sparring.defences.pixel_mix import PixelMix
 from sparring.defences.standard import Standard
 from sparring.defences.trades import TRADES
 
@@ -30,6 +33,9 @@ DEFENCES = Catalogue(
         LabelSmoothing,
         Mixup,
         ManifoldMixup,
+        PixelMix,
+        LatentMix,
+        Generated,
         NoiseTraining,
         Adversarial,
         TRADES,
@@ -65,10 +71,13 @@ __all__ = [
     "Fast",
     "Free",
     "GanGame",
+    "Generated",
     "LabelSmoothing",
+    "LatentMix",
     "LossDefence",
     "ManifoldMixup",
     "Mixup",
     "NoiseTraining",
+    "PixelMix",
     "Standard",
 ]

@@ -23,6 +23,7 @@ class Adversarial(Crafted):
 
     name = "adversarial"
     source = "arXiv:1706.06083"
+    soft_labels = True
     attack: Attack
     threat: ThreatModel
     mix: float = 1.0

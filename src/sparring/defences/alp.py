@@ -21,6 +21,7 @@ class ALP(Crafted):
 
     name = "alp"
     source = "arXiv:1803.06373"
+    soft_labels = True
     threat: ThreatModel
     weight: float = 0.5
     mix: float = 0.5

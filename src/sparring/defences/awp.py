@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sparring.attacks.oracle import still_statistics
 from sparring.core.errors import InputError
 from sparring.core.trainable import State
-from sparring.defences.base import Defence, Wrapper
+from sparring.defences.base import Defence, Wrapper, hard
 from sparring.defences.crafted import Perturbing
 
 
@@ -44,7 +44,7 @@ class AWP(Wrapper):
         self.defence.keep(state, x, y)
         learner = state.learners["classifier"]
         net = learner.network
-        x_adv = self.defence.images(net, x, y, generator=generator)
+        x_adv = self.defence.images(net, x, hard(y), generator=generator)
         if progress < self.warmup:
             loss, metrics = self.defence.compare(net, x, x_adv, y)
             learner.update(loss)

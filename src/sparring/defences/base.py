@@ -17,11 +17,20 @@ class Defence(Component, Trainable):
 
     source: ClassVar[str]
 
+    @property
+    def soft_labels(self) -> bool:
+        """Whether `step` also takes labels as shares of the classes, (B, K)."""
+        return False
+
 
 class Wrapper(Defence):
     """A defence around another, to which it leaves all that it does not change itself."""
 
     defence: Defence
+
+    @property
+    def soft_labels(self) -> bool:
+        return self.defence.soft_labels
 
     def init(self, setup: Setup) -> State:
         return self.defence.init(setup)
@@ -68,8 +77,13 @@ class LossDefence(OneNetwork):
 
 
 def accuracy(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the share classified right, a scalar on the device."""
-    return (logits.detach().argmax(1) == y).float().mean()
+    """Return the share classified right, a scalar on the device; see `hard`."""
+    return (logits.detach().argmax(1) == hard(y)).float().mean()
+
+
+def hard(y: Tensor) -> Tensor:
+    """Return labels (B,): `y` itself, or of shares of the classes (B, K) the largest."""
+    return y if y.ndim == 1 else y.argmax(1)
 
 
 def check_step(name: str, rel_step_size: float) -> None:

@@ -11,7 +11,7 @@ from sparring.attacks import Attack, craft
 from sparring.attacks.oracle import Statistics
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
-from sparring.defences.base import LossDefence, accuracy, draw_seed
+from sparring.defences.base import LossDefence, accuracy, draw_seed, hard
 from sparring.defences.overfitting import remember, takes_one_step, watch
 
 Halves = Literal["joint", "separate"]
@@ -28,7 +28,7 @@ class Perturbing(LossDefence):
     def loss(
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.compare(net, x, self.images(net, x, y, generator=generator), y)
+        return self.compare(net, x, self.images(net, x, hard(y), generator=generator), y)
 
     @property
     def one_step(self) -> bool:
@@ -52,7 +52,7 @@ class Perturbing(LossDefence):
     def keep(self, state: State, x: Tensor, y: Tensor) -> None:
         """Keep examples for `epoch_end`; called by each step."""
         if self.one_step:
-            remember(state, x, y)
+            remember(state, x, hard(y))
 
     def epoch_end(self, state: State, metrics: dict[str, float]) -> None:
         if self.one_step:

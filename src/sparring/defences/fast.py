@@ -22,6 +22,7 @@ class Fast(Perturbing):
 
     name = "fast"
     source = "arXiv:2001.03994"
+    soft_labels = True
     threat: ThreatModel
     rel_step_size: float = 1.25
     crafting: Statistics = "train"

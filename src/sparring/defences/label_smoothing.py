@@ -16,6 +16,7 @@ class LabelSmoothing(LossDefence):
 
     name = "label_smoothing"
     source = "arXiv:1512.00567"
+    soft_labels = True
     amount: float = 0.1
 
     def __post_init__(self) -> None:

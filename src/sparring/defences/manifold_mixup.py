@@ -7,10 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sparring.attacks import Attack, craft
 from sparring.core.errors import InputError
+from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import LossDefence
-from sparring.defences.mixup import blend, check_alpha, draw_mix, mixed_loss
+from sparring.defences.base import LossDefence, draw_seed
+from sparring.defences.mixup import blend, draw_mix, mixed_loss
+from sparring.defences.proportions import check_alpha
 from sparring.models.layers import named_layer
 
 INPUT = "input"
@@ -18,15 +21,23 @@ INPUT = "input"
 
 @dataclass(frozen=True, kw_only=True)
 class ManifoldMixup(LossDefence):
-    """Mixup of what one of `layers` gives out, drawn anew for each batch; "input" stands for the images themselves."""
+    """Mixup of what one of `layers` gives out, drawn anew for each batch; "input" stands for the images themselves.
+
+    With an `attack` it mixes images that this makes of the batch within `threat` (arXiv:1906.06784, without the half of
+    the loss that is on clean images).
+    """
 
     name = "manifold_mixup"
     source = "arXiv:1806.05236"
     layers: tuple[str, ...]
     alpha: float = 2.0
+    attack: Attack | None = None
+    threat: ThreatModel | None = None
 
     def __post_init__(self) -> None:
         check_alpha(self.name, self.alpha)
+        if (self.attack is None) != (self.threat is None):
+            raise InputError("manifold_mixup: attack and threat go together; give both or neither")
         if not self.layers:
             raise InputError('manifold_mixup: layers is empty; name some, such as layers=("input", "1")')
 
@@ -40,6 +51,8 @@ class ManifoldMixup(LossDefence):
     def loss(
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        if self.attack is not None and self.threat is not None:
+            x = craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
         share, order = draw_mix(len(x), self.alpha, generator)
         chosen = torch.randint(len(self.layers), (), generator=generator, device=generator.device)
         with ExitStack() as hooks:

@@ -1,18 +1,13 @@
 """Mixup (Zhang et al. 2018, arXiv:1710.09412)."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
-import numpy as np
 import torch
-from scipy.special import betaincinv
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.core.errors import InputError
 from sparring.defences.base import LossDefence, accuracy
-
-QUANTILES = 4096  # of the Beta distribution, one of which is drawn: no wait for the device
+from sparring.defences.proportions import check_alpha, draw_shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +33,8 @@ class Mixup(LossDefence):
 
 def draw_mix(count: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return a proportion from Beta(alpha, alpha), a scalar, and an order of `count` examples, on the device."""
-    quantiles = _quantiles(alpha, generator.device)
-    place = torch.randint(QUANTILES, (), generator=generator, device=generator.device)
-    return quantiles[place], torch.randperm(count, generator=generator, device=generator.device)
+    share = draw_shares((), alpha, generator)
+    return share, torch.randperm(count, generator=generator, device=generator.device)
 
 
 def blend(x: Tensor, share: Tensor, order: Tensor) -> Tensor:
@@ -52,15 +46,3 @@ def mixed_loss(logits: Tensor, y: Tensor, share: Tensor, order: Tensor) -> tuple
     """Return the cross-entropy of both labels in their proportion; and the accuracy on whichever has more."""
     loss = share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[order])
     return loss, {"accuracy": accuracy(logits, torch.where(share >= 0.5, y, y[order]))}
-
-
-@lru_cache(maxsize=8)
-def _quantiles(alpha: float, device: torch.device) -> Tensor:
-    levels = (np.arange(QUANTILES) + 0.5) / QUANTILES
-    return torch.from_numpy(betaincinv(alpha, alpha, levels)).float().to(device)
-
-
-def check_alpha(name: str, alpha: float) -> None:
-    """Raise InputError unless `alpha` makes a Beta distribution."""
-    if not 0 < alpha < float("inf"):
-        raise InputError(f"{name}: alpha of the Beta distribution must be above 0, not {alpha}")

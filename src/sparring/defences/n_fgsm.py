@@ -26,6 +26,7 @@ class NFGSM(Perturbing):
 
     name = "n_fgsm"
     source = "arXiv:2202.01181"
+    soft_labels = True
     threat: ThreatModel
     noise: float = 2.0
     rel_step_size: float = 1.0

@@ -17,6 +17,7 @@ class NoiseTraining(LossDefence):
 
     name = "noise_training"
     source = "folklore"
+    soft_labels = True
     threat: ThreatModel
     mix: float = 0.5
 

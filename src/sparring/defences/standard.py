@@ -15,6 +15,7 @@ class Standard(LossDefence):
 
     name = "standard"
     source = "folklore"
+    soft_labels = True
 
     def loss(
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator

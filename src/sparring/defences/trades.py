@@ -24,6 +24,7 @@ class TRADES(Crafted):
 
     name = "trades"
     source = "arXiv:1901.08573"
+    soft_labels = True
     threat: ThreatModel
     beta: float = 6.0
     attack: Attack = PGD(steps=10, rel_step_size=0.225, loss="kl")

@@ -11,7 +11,7 @@ from sparring.core.errors import InputError, TrainingError
 from sparring.core.spec import Component
 from sparring.core.threat import TINY
 from sparring.core.trainable import Setup, State, Trainable
-from sparring.generative.networks import conv_encoder
+from sparring.generative.networks import conv_encoder, quick
 
 COLLAPSED = 0.05  # the spread of drawn images, of that of real ones, below which they are all alike
 DRAWN = 256  # images, to see whether they are
@@ -116,7 +116,7 @@ class GenerativeModel(Generative):
     def made(self, setup: Setup) -> GenerativeNetwork:
         """Return a fresh network on the run's device, its convolutions in the layout that is fastest there."""
         network = self.build(setup.shape, setup.classes).to(setup.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        quick(network)
         return network
 
     def told(self, classes: int) -> int:

@@ -46,7 +46,6 @@ def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device
     """
     run = Run.find(model, runs)
     network = load_generative(run.path).to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
     classifier = None
     seen = [Run.find(recovery.classifier, runs)] if recovery.classifier else []
     for of in seen:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from sparring.core.errors import InputError
 from sparring.core.trainable import Setup, State
 from sparring.generative.base import Generative, GenerativeNetwork
-from sparring.generative.networks import held
+from sparring.generative.networks import held, quick
 from sparring.generative.saved import load_generative
 from sparring.training.runs import Run
 
@@ -42,7 +42,7 @@ class Encoding(Generative):
                 f"the data has {setup.shape} of {setup.classes}"
             )
         network = network.with_encoder(self.width).to(setup.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
+        quick(network)
         assert network.encoder is not None
         return State({"encoder": setup.learner(network.encoder)}, networks={"whole": network})
 

@@ -6,6 +6,7 @@ from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.spec import convert
 from sparring.generative.base import GenerativeModel, GenerativeNetwork
+from sparring.generative.networks import quick
 from sparring.models.saved import fits, shape_of
 from sparring.training.runs import Run
 
@@ -25,4 +26,5 @@ def load_generative(path: str | Path) -> GenerativeNetwork:
         if "encoder_width" in about:
             network = network.with_encoder(int(about["encoder_width"]))
         network.load_state_dict(run.read_weights())
+    quick(network)
     return network.eval()
