@@ -77,12 +77,12 @@ class LatentMix(Supplied):
 def slerp(start: Tensor, end: Tensor, share: Tensor) -> Tensor:
     """Return codes (B, D) on the way from `start` to `end` (B, D) along a great circle; `share` (B, 1) of it is done.
 
-    Where the two point the same way or opposite ways the path is straight.
+    Where the two point the same way or opposite ways, or one is 0, the path is straight.
     """
     lengths = [torch.linalg.vector_norm(z, dim=1, keepdim=True).clamp(min=TINY) for z in (start, end)]
     angle = ((start / lengths[0]) * (end / lengths[1])).sum(1, keepdim=True).clamp(-1, 1).acos()
     sine = angle.sin()
-    straight = sine < 1e-4
+    straight = (sine < 1e-3) | (torch.minimum(*lengths) == TINY)
     sine = torch.where(straight, 1.0, sine)
     curved = ((1 - share) * angle).sin() / sine * start + (share * angle).sin() / sine * end
     return torch.where(straight, torch.lerp(start, end, share), curved)
