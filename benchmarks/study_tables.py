@@ -3,10 +3,8 @@
 from pathlib import Path
 
 from sparring.core.records import load
-from sparring.core.results import Curve, Estimate, StudyResult
+from sparring.core.results import Curve, Estimate, StudyResult, Unit
 from sparring.report.panels import calibrations
-
-SEVERAL = ("clean accuracy", "adversarial accuracy", "clean ece", "adversarial ece")  # where there are many rows
 
 
 def study_tables(results: Path) -> dict[str, str]:
@@ -31,6 +29,13 @@ def of(result: StudyResult) -> dict[str, str]:
     return found
 
 
+def printed(value: Estimate | None, unit: Unit) -> str:
+    """Return a share in per cent, or a distance as it is, with its interval."""
+    if unit == "share" or value is None or value.n == 0:
+        return percent(value)
+    return f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"
+
+
 def percent(value: Estimate | None) -> str:
     """Return a share in per cent with its interval; a dash where there was nothing to measure."""
     if value is None or value.n == 0:
@@ -45,11 +50,13 @@ def figures(result: StudyResult) -> str:
     lines = [f"| {' | '.join([*names, 'within tolerance'])} |", "| --- " * (len(names) + 1) + "|"]
     for row in result.rows:
         for f in row.figures:
-            if row.repeats and f.name not in SEVERAL and f.published is None:
+            if row.repeats and f.published is None and ("confidence" in f.name or f.name.startswith("accuracy under")):
                 continue
-            published = "-" if f.published is None else f"{f.published:.2%}".replace("%", " %")
+            published = "-" if f.published is None else f"{f.published:.3g}"
+            if f.published is not None and f.unit == "share":
+                published = f"{f.published:.2%}".replace("%", " %")
             met = {None: "", True: "yes", False: "no"}[f.reproduced]
-            ours = [percent(f.compatibility), *([percent(f.mended)] if mended else []), percent(f.honest)]
+            ours = [printed(value, f.unit) for value in (f.compatibility, *([f.mended] if mended else []), f.honest)]
             lines.append(f"| {' | '.join([row.name, f.name, published, *ours, met])} |")
     return "\n".join(lines)
 

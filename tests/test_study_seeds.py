@@ -15,11 +15,13 @@ from sparring.core.statistics import difference, paired_p
 from sparring.data import load as load_data
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load as load_model
+from sparring.recipe import Recipe
 from sparring.studies import read_plan, run_study
 from sparring.studies.expansion import expand
 from sparring.studies.findings import decide, reproduction
 from sparring.studies.plan import ClaimPlan
 from sparring.studies.pooling import pooled_row
+from sparring.studies.study import Workshop
 
 TOML = """
 name = "game"
@@ -195,7 +197,10 @@ def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path), changes={"seed": 3})
     assert [row.name for row, _ in expand(plan, {"batch": 32}, tmp_path)] == ["vanilla", "alone", "game"]
     assert {t.seed for _, trainings in expand(plan, {"batch": 32}, tmp_path) for t in trainings} == {3}
-    assert read_plan(written(tmp_path), changes={"seed": 5}).search_seed == 3  # one search, whichever seed is trained
+    plan = read_plan(written(tmp_path), changes={"seed": 5})
+    assert plan.search_seed == 3  # one search, whichever seed is trained
+    Workshop(plan, tmp_path / "runs", "cpu", quiet=True).search()
+    assert {Recipe.read(path).seed for path in (tmp_path / "runs").glob("*/recipe.toml")} == {3}
     for bad in ("[]", "[1, 1]", '["one"]'):
         with pytest.raises(InputError, match="seeds"):
             read_plan(written(tmp_path, TOML.replace("[3, 5]", bad)))

@@ -158,7 +158,7 @@ def fit(
             f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
         )
     dataset = dataset or recipe.data.load()
-    split = _training_split(recipe, dataset)
+    split = training_split(recipe, dataset)
     fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
     setup = Setup(
         dataset.shape,
@@ -193,7 +193,8 @@ def open_run(path: str | Path) -> Fitted:
     return Fitted(run, opened(path))
 
 
-def _training_split(recipe: Recipe, dataset: Dataset) -> Split:
+def training_split(recipe: Recipe, dataset: Dataset) -> Split:
+    """Return what a recipe trains on."""
     split = dataset.split(recipe.train_on)
     return split.sample(recipe.limit, recipe.seed) if recipe.limit else split
 
@@ -201,7 +202,7 @@ def _training_split(recipe: Recipe, dataset: Dataset) -> Split:
 def _makers(
     recipe: Recipe, dataset: Dataset, fabric: Fabric
 ) -> tuple[Callable[[], nn.Module], Callable[[nn.Module], Learner]]:
-    normalise = normaliser(recipe.normalise, _training_split(recipe, dataset))
+    normalise = normaliser(recipe.normalise, training_split(recipe, dataset))
 
     def classifier() -> nn.Module:
         assert recipe.model is not None  # what trains a generative model asks for no classifier

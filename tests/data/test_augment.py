@@ -1,11 +1,13 @@
 """Augmentations against a slow reference, one image at a time."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from sparring.core.errors import InputError
-from sparring.data.augment import AUGMENTATIONS, Augmentation, Crop, Flip, cut, draw_flips, draw_offsets, mirror
+from sparring.data.augment import AUGMENTATIONS, Augmentation, Blur, Crop, Flip, cut, draw_flips, draw_offsets, mirror
 
 
 def images(dtype: torch.dtype = torch.uint8, count: int = 64) -> Tensor:
@@ -71,7 +73,7 @@ def test_it_is_seeded_keeps_shape_and_type_and_leaves_no_trace(augmentation: Aug
     assert torch.equal(x, before)
     assert torch.equal(torch.get_rng_state(), state)
     assert (one.shape, one.dtype) == (x.shape, x.dtype)
-    assert torch.equal(one, other) == (augmentation.name == "none")
+    assert torch.equal(one, other) == (augmentation.name in ("none", "blur"))
 
 
 def test_an_empty_and_a_single_image_batch_go_through() -> None:
@@ -83,3 +85,33 @@ def test_an_empty_and_a_single_image_batch_go_through() -> None:
 def test_negative_padding_is_refused() -> None:
     with pytest.raises(InputError, match="crop_flip: padding"):
         AUGMENTATIONS.parse("crop_flip(padding=-1)")
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+@pytest.mark.parametrize(("size", "sigma"), [(1, 1.0), (3, 0.8), (5, 5.0)])
+def test_blur_is_the_weighted_mean_of_what_lies_around(dtype: torch.dtype, size: int, sigma: float) -> None:
+    x = images(dtype, count=3)
+    reach = size // 2
+    offsets = range(-reach, reach + 1)
+    weight = {(r, c): math.exp(-(r * r + c * c) / (2 * sigma**2)) for r in offsets for c in offsets}
+
+    def mirrored(place: int, length: int) -> int:
+        return abs(place) if place < length else 2 * (length - 1) - place
+
+    expected = torch.zeros(x.shape)
+    for row in range(7):
+        for column in range(9):
+            for (r, c), w in weight.items():
+                at = x[:, :, mirrored(row + r, 7), mirrored(column + c, 9)].float()
+                expected[:, :, row, column] += w / sum(weight.values()) * at
+    blurred = Blur(size=size, sigma=sigma)(x, generator())
+    assert blurred.dtype == dtype
+    assert torch.allclose(blurred.float(), expected.round() if dtype == torch.uint8 else expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("call", ["blur(size=4)", "blur(size=-1)", "blur(sigma=0)"])
+def test_a_blur_that_is_none_is_refused(call: str) -> None:
+    with pytest.raises(InputError, match="blur: "):
+        AUGMENTATIONS.parse(call)
+    with pytest.raises(InputError, match="too large for images of 7x9"):
+        Blur(size=15)(images(), generator())

@@ -13,6 +13,16 @@ def test_halve_on_plateau_halves_after_each_epoch_whose_loss_rose() -> None:
         schedule.factor(progress=0.5, losses=losses) for losses in ([], [3], [3, 2], [3, 2, 2.5], [3, 2, 2.5, 2.6])
     ]
     assert factors == [1, 1, 1, 0.5, 0.25]
+    falling = [5.0, 4.0, 3.0, 2.0, 1.0]
+    assert [HalveOnPlateau(every=2).factor(progress=0, losses=falling[:n]) for n in range(6)] == [
+        1,
+        1,
+        0.5,
+        0.5,
+        0.25,
+        0.25,
+    ]
+    assert HalveOnPlateau(every=2).factor(progress=0, losses=[1, 2]) == 0.25  # both reasons count
 
 
 def test_step_multiplies_every_so_many_epochs() -> None:

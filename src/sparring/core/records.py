@@ -14,7 +14,7 @@ from cattrs.preconf.json import make_converter
 
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
-from sparring.core.results import SCHEMA_VERSION, Evaluation, StudyResult
+from sparring.core.results import SCHEMA_VERSION, Evaluation, GenerativeRow, StudyResult
 
 DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
 R = TypeVar("R", Evaluation, StudyResult)
@@ -33,15 +33,16 @@ _converter.register_structure_hook(float, lambda v, _: math.nan if v is None els
 for _plain in (str, int, bool):
     _converter.register_structure_hook(_plain, _exactly)
 _aside = override(omit=True)
-_converter.register_unstructure_hook(Evaluation, make_dict_unstructure_fn(Evaluation, _converter, arrays=_aside))
-_converter.register_structure_hook(Evaluation, make_dict_structure_fn(Evaluation, _converter, arrays=_aside))
+for _kept in (Evaluation, GenerativeRow):
+    _converter.register_unstructure_hook(_kept, make_dict_unstructure_fn(_kept, _converter, arrays=_aside))
+    _converter.register_structure_hook(_kept, make_dict_structure_fn(_kept, _converter, arrays=_aside))
 
 
 def save(record: Evaluation | StudyResult, path: Path) -> None:
     """Write `record` as JSON to `path` and all its arrays beside it as npz, each by rename."""
     if path.suffix == ".npz":
         raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
-    arrays = {f"{place}{key}": value for place, part in _evaluations(record) for key, value in part.arrays.items()}
+    arrays = {f"{place}{key}": value for place, part in _with_arrays(record) for key, value in part.arrays.items()}
     with replacing(path.with_suffix(".npz")) as temporary:
         np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first key for a flag
     text = json.dumps(_converter.unstructure(record), indent=1, allow_nan=False)
@@ -68,10 +69,12 @@ def load(kind: type[R], path: Path) -> R:
     return record
 
 
-def _evaluations(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation]]:
+def _with_arrays(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation | GenerativeRow]]:
+    """Return what has arrays, each with the place of its own in the npz."""
     if isinstance(record, Evaluation):
         return [("", record)]
-    return [(f"{index}/", row.evaluation) for index, row in enumerate(record.rows)]
+    rows = [(f"{index}/", row.evaluation) for index, row in enumerate(record.rows)]
+    return [*rows, *((f"generative {index}/", model) for index, model in enumerate(record.generatives))]
 
 
 def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
@@ -80,7 +83,7 @@ def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
         return
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            for place, part in _evaluations(record):
+            for place, part in _with_arrays(record):
                 part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})
     except DAMAGED as error:
         raise InputError(f"{path}: not readable as arrays ({error}); delete it to read the record alone") from None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
 NormStatistics = Literal["running", "batch"]  # what batch norm uses at evaluation
+Unit = Literal["share", "number"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Figure:
     """A paper's figure beside ours: by the paper's own protocol (compatibility) and as an honest attacker leaves it.
 
     `mended`: by the same attack, without the protocol's faults; None where it has none. `measured`: which of the two
-    the published figure is to be compared with.
+    the published figure is to be compared with. `unit`: a share, or a number such as a distance between images.
     """
 
     name: str
@@ -178,6 +179,7 @@ class Figure:
     tolerance: float | None
     mended: Estimate | None = None
     measured: Literal["compatibility", "mended"] = "compatibility"
+    unit: Unit = "share"
 
     @property
     def ours(self) -> Estimate:
@@ -219,7 +221,8 @@ class Row:
     `published_sweep`: the paper's (eps, accuracy) beside the first curve of `sweep`, whose every point should come
     within `sweep_tolerance`. `calibrations` by what they were
     read on. `adversaries`: accuracy under the learned adversary of each row that has one, by that row's name.
-    `repeats`: its trainings; if there are several, all other figures are their means.
+    `repeats`: its trainings; if there are several, all other figures are their means. `nearest`: how near images lie
+    that fool it, by minimal attacks without a bound.
     """
 
     name: str
@@ -235,6 +238,34 @@ class Row:
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     adversaries: tuple[Figure, ...] = ()
     repeats: tuple[Repeat, ...] = ()
+    nearest: Evaluation | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A figure of ours for which no paper has another."""
+
+    name: str
+    value: Estimate
+    unit: Unit = "share"
+
+
+@dataclass(frozen=True)
+class GenerativeRow:
+    """A generative model of a study: how it was trained, how good it is, and what it draws.
+
+    `arrays`: images (rows, columns, C, H, W) by what they show, saved beside the JSON as npz: "samples";
+    "reconstructions" (originals above what their codes give); "interpolations" from one image's code to another's, at
+    the proportions "weights"; "best" and "worst" of the recovered images, as the reconstructions.
+    """
+
+    name: str
+    generative: str
+    recipe: str
+    run: str
+    training: tuple[EpochMetrics, ...]
+    quality: tuple[Measured, ...]
+    arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -278,4 +309,5 @@ class StudyResult:
     search: Search | None
     findings: tuple[Finding, ...]
     provenance: Provenance
+    generatives: tuple[GenerativeRow, ...] = ()
     schema_version: int = SCHEMA_VERSION

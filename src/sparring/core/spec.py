@@ -145,6 +145,8 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
         hints = (inner[0],) * len(value) if inner[-1] is Ellipsis else inner
         if len(hints) == len(value):
             return tuple(convert(v, h, where) for v, h in zip(value, hints, strict=True))
+    if origin is dict and isinstance(value, dict):
+        return {key: convert(each, get_args(hint)[1], f"{where}: {key}") for key, each in value.items()}
     if origin is Literal:
         if value in get_args(hint):
             return value

@@ -32,7 +32,7 @@ def clopper_pearson(successes: int, n: int) -> Estimate:
 
 
 def mean(values: Sequence[float]) -> Estimate:
-    """Return a mean with its t-interval; with fewer than two values the interval is unknown (NaN).
+    """Return a mean with its t-interval, which is unknown (NaN) for fewer than two values, and for an infinite mean.
 
     The mean of paired differences is the paired t-test: it is significant at 5 % when the interval leaves out 0.
     """
@@ -40,8 +40,8 @@ def mean(values: Sequence[float]) -> Estimate:
     if n == 0:
         return Estimate(math.nan, math.nan, math.nan, 0)
     centre = fmean(values)
-    if n == 1:
-        return Estimate(centre, math.nan, math.nan, 1)
+    if n == 1 or not math.isfinite(centre):
+        return Estimate(centre, math.nan, math.nan, n)
     half = float(stdtrit(n - 1, 1 - TAIL)) * stdev(values, centre) / math.sqrt(n)
     return Estimate(centre, centre - half, centre + half, n)
 

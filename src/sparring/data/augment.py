@@ -66,6 +66,34 @@ class CropFlip(Crop):
         return mirror(cropped, draw_flips(len(x), generator).to(x.device))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Blur(Augmentation):
+    """A Gaussian blur by a kernel of `size` by `size` pixels, the same for all images; edges are mirrored."""
+
+    name = "blur"
+    size: int = 5
+    sigma: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % 2 == 0:
+            raise InputError(f"blur: size must be an odd whole number, not {self.size}")
+        if not self.sigma > 0:
+            raise InputError(f"blur: sigma must be more than 0 pixels, not {self.sigma}")
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        reach = self.size // 2
+        if reach >= min(x.shape[2:]):
+            raise InputError(
+                f"blur: a kernel of {self.size} pixels is too large for images of {x.shape[2]}x{x.shape[3]}"
+            )
+        places = torch.arange(-reach, reach + 1, device=x.device, dtype=torch.float32)
+        kernel = torch.exp(-(places**2) / (2 * self.sigma**2))
+        kernel /= kernel.sum()
+        whole = F.pad(x.float(), (reach,) * 4, mode="reflect").flatten(0, 1)[:, None]
+        blurred = F.conv2d(F.conv2d(whole, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1)).view(x.shape)
+        return blurred.to(x.dtype) if x.is_floating_point() else blurred.round().to(x.dtype)
+
+
 def draw_offsets(count: int, padding: int, generator: torch.Generator) -> Tensor:
     """Return a place in 0..2*padding, row and column, for each image: (2, count)."""
     return torch.randint(2 * padding + 1, (2, count), generator=generator, device=generator.device)
@@ -88,4 +116,4 @@ def mirror(x: Tensor, flips: Tensor) -> Tensor:
     return torch.where(flips[:, None, None, None], x.flip(3), x)
 
 
-AUGMENTATIONS = Catalogue(Augmentation, "augmentation", (NoAugmentation, Crop, Flip, CropFlip))
+AUGMENTATIONS = Catalogue(Augmentation, "augmentation", (NoAugmentation, Crop, Flip, CropFlip, Blur))

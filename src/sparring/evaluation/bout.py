@@ -29,6 +29,7 @@ class Bout:
     y: Tensor
     clean: Tensor
     fallen: dict[str, Tensor]
+    distances: dict[str, Tensor]  # of the minimal attacks' images: inf where they fool nobody
     attacked: dict[str, Attacked]
     worst: Tensor
     worst_x: Tensor
@@ -46,10 +47,13 @@ class Bout:
         clean = predictions(model, x)
         check_labels(y, clean.shape[1], "y")
         worst, worst_x, worst_margin = clean.clone(), x.clone(), torch.full((len(y),), -math.inf)
-        fallen, attacked, nearest = {}, {}, Nearest.unknown(clean)
+        fallen, distances, attacked, nearest = {}, {}, {}, Nearest.unknown(clean)
         for attack in attacks:
             outcome, seconds = _outcome(attack, model, x, y, threat, given.ids, conditions)
-            nearest = nearest.nearer(Nearest.of(outcome))
+            found_at = Nearest.of(outcome)
+            nearest = nearest.nearer(found_at)
+            if attack.kind == "minimal":
+                distances[repr(attack)] = found_at.distance
             inside = outcome.distance <= threat.eps
             fell = outcome.success & inside
             fallen[repr(attack)] = fell
@@ -58,12 +62,13 @@ class Bout:
             broken = succeeded(worst, y)
             worse = inside & ((fell & ~broken) | ((fell == broken) & (found > worst_margin)))
             worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
-        return Bout(x, y, clean, fallen, attacked, worst, worst_x, nearest)
+        return Bout(x, y, clean, fallen, distances, attacked, worst, worst_x, nearest)
 
     def flags(self, ids: Tensor) -> Arrays:
-        """Return per-example truth: right on the clean image, and right under each attack."""
+        """Return per-example truth: right on the clean image, right under each attack, how near what fools it lies."""
         under = {f"correct/{name}": (~fell).numpy() for name, fell in self.fallen.items()}
-        distance = {"distance/nearest": self.nearest.distance.numpy()}
+        distance = {f"distance/{name}": found.numpy() for name, found in self.distances.items()}
+        distance["distance/nearest"] = self.nearest.distance.numpy()
         return {"ids": ids.numpy(), "correct/clean": (~succeeded(self.clean, self.y)).numpy(), **under, **distance}
 
     def gallery(self, ids: Tensor) -> Arrays:

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from sparring.core.files import replacing
 from sparring.core.results import Estimate, Row, StudyResult
-from sparring.report import panels, strips, verdict
+from sparring.report import panels, sheets, strips, verdict
 from sparring.report.format import shorten
 from sparring.report.style import LIGHT, style
 
@@ -41,13 +42,15 @@ def write(result: StudyResult, folder: Path) -> tuple[Path, ...]:
 
     A file of an earlier record that this one has no data for is removed, so that the folder never mixes two.
     """
-    return tuple(path for name, draw in DRAWN.items() for path in _write_one(draw, result.rows, folder / name))
+    drawn = {name: partial(draw, result.rows) for name, draw in DRAWN.items()}
+    drawn |= {name: partial(sheets.draw, result.generatives, kinds) for name, kinds in SHEETS.items()}
+    return tuple(path for name, draw in drawn.items() for path in _write_one(draw, folder / name))
 
 
-def _write_one(draw: Callable[[Sequence[Row]], Figure | None], rows: Sequence[Row], stem: Path) -> tuple[Path, ...]:
+def _write_one(draw: Callable[[], Figure | None], stem: Path) -> tuple[Path, ...]:
     paths = (stem.with_suffix(".png"), stem.with_suffix(".svg"))
     with _drawing():
-        figure = draw(rows)
+        figure = draw()
         if figure is None:
             for path in paths:
                 path.unlink(missing_ok=True)
@@ -123,6 +126,11 @@ def gallery(rows: Sequence[Row]) -> Figure | None:
     return strips.draw(rows)
 
 
+SHEETS = {  # of the generative models
+    "samples": ("samples",),
+    "recovered": ("reconstructions", "best", "worst"),
+    "interpolations": ("interpolations",),
+}
 DRAWN: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "verdict": verdicts,
     "curves": curves,

@@ -2,7 +2,7 @@
 
 import math
 
-from sparring.core.results import Estimate
+from sparring.core.results import Estimate, Unit
 
 MISSING = "—"
 INFINITE = "∞"
@@ -17,16 +17,23 @@ def percent(share: float, decimals: int = 1) -> str:
     return f"{round(100 * share, decimals) + 0.0:.{decimals}f}"  # + 0.0 takes the sign from a zero
 
 
-def published(share: float | None) -> str:
-    """Print a paper's figure in per cent, with the two decimals that papers give; a dash where it gives none."""
-    return MISSING if share is None else percent(share, 2)
+def published(figure: float | None, unit: Unit = "share") -> str:
+    """Print a paper's figure: a share in per cent, with two decimals as papers do; a dash where it gives none."""
+    if figure is None:
+        return MISSING
+    return percent(figure, 2) if unit == "share" else number(figure)
 
 
-def interval(estimate: Estimate) -> str:
-    """Print the 95 % interval in per cent, `98.4-98.8` with an en dash; nothing if it is unknown."""
+def value(figure: float, unit: Unit) -> str:
+    """Print a figure of the paper's or of ours: a share in per cent, a distance as it is."""
+    return percent(figure) if unit == "share" else distance(figure)
+
+
+def interval(estimate: Estimate, unit: Unit = "share") -> str:
+    """Print the 95 % interval in per cent, `98.4-98.8` with an en dash, or as it is; nothing if it is unknown."""
     if math.isnan(estimate.low) or math.isnan(estimate.high):
         return ""
-    return f"{percent(estimate.low)}{TO}{percent(estimate.high)}"
+    return f"{value(estimate.low, unit)}{TO}{value(estimate.high, unit)}"
 
 
 def with_interval(estimate: Estimate) -> str:
@@ -47,9 +54,9 @@ def eps(value: float) -> str:
     return f"{round(steps)}/255"
 
 
-def distance(value: float) -> str:
-    """Print a median distance in [0, 1] units; `∞` where more than half of the examples were never fooled."""
-    return f"{value:.3g}" if math.isfinite(value) else _special(value)
+def distance(length: float) -> str:
+    """Print a distance in [0, 1] units; `∞` where too many examples were never fooled."""
+    return f"{length:.3g}" if math.isfinite(length) else _special(length)
 
 
 def number(value: float) -> str:

@@ -53,9 +53,9 @@ def strip(evaluation: Evaluation, rows: int) -> Strip | None:
         return None
     total, channels, height, width = arrays["x"].shape
     shown, scale = _within_budget(total, channels * height * width, max(height, width), rows)
-    x, x_adv = (np.nan_to_num(_shrink(arrays[key][:shown].astype(np.float64), scale)) for key in ("x", "x_adv"))
+    x, x_adv = (np.nan_to_num(shrink(arrays[key][:shown].astype(np.float64), scale)) for key in ("x", "x_adv"))
     factor = magnification(x_adv - x)
-    images = _pixels(x), _pixels(x_adv), _pixels(0.5 + factor * (x_adv - x))
+    images = pixels(x), pixels(x_adv), pixels(0.5 + factor * (x_adv - x))
     examples = tuple(_example(evaluation.classes, arrays, images, index) for index in range(shown))
     return Strip(examples, factor, scale, total)
 
@@ -96,7 +96,7 @@ def _within_budget(total: int, size: int, side: int, rows: int) -> tuple[int, in
     return 1, scales[-1]
 
 
-def _shrink(images: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+def shrink(images: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     """Average blocks of `scale` by `scale` pixels; what is left over at the edges is cut."""
     if scale == 1:
         return images
@@ -107,7 +107,7 @@ def _shrink(images: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
     return averaged
 
 
-def _pixels(images: NDArray[np.float64]) -> Pixels:
+def pixels(images: NDArray[np.float64]) -> Pixels:
     """Turn (G, C, H, W) in [0, 1] into bytes: (G, H, W, 3) for three channels, else (G, H, W) in grey."""
     bytes_ = np.rint(255 * np.clip(images, 0, 1)).astype(np.uint8)
     return (

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sparring.core.results import Row, StudyResult
-from sparring.report import charts, format, gallery, panels, tables, verdict
+from sparring.report import charts, format, gallery, panels, sheets, tables, verdict
 from sparring.report.style import DARK, LIGHT, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -53,6 +53,7 @@ def render(result: StudyResult, command: str = "") -> str:
         "rises": panels.rises(rows),
         "mended": any(figure.mended is not None for row in rows for figure in row.figures),
         "strips": [(row, gallery.strip(row.evaluation, len(rows))) for row in rows],
+        "sheets": [(model, sheets.of(model, len(result.generatives))) for model in result.generatives],
         "palettes": (LIGHT, DARK),
     }
     return _environment().get_template("report.html").render(**context, **_assets(drawn))
@@ -94,10 +95,14 @@ def _tables(result: StudyResult) -> dict[str, tables.Table]:
         "sweep": tables.sweeps(rows),
         "training": tables.training(rows),
     }
+    if any(row.nearest for row in rows):
+        made["nearest"] = tables.nearest(rows)
     if any(row.adversaries for row in rows):
         made["adversaries"] = tables.adversaries(rows)
     if any(len(row.repeats) > 1 for row in rows):
         made["repeats"] = tables.repeats(rows)
+    if result.generatives:
+        made["generatives"] = tables.generatives(result.generatives)
     return made | ({"search": tables.search(result.search)} if result.search else {})
 
 
@@ -150,6 +155,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "percent": format.percent,
         "published": format.published,
+        "in_unit": format.value,
         "interval": format.interval,
         "with_interval": format.with_interval,
         "eps": format.eps,

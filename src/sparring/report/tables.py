@@ -1,11 +1,21 @@
 """The page's tables, as cells that say what they print and what they sort by."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from sparring.core.results import Confidence, Curve, Estimate, Evaluation, Figure, Row, Search
+from sparring.core.results import (
+    Confidence,
+    Curve,
+    Estimate,
+    Evaluation,
+    Figure,
+    GenerativeRow,
+    Measured,
+    Row,
+    Search,
+)
 from sparring.report import format, panels
 
 
@@ -101,6 +111,31 @@ def _median_distance(value: float) -> Cell:
     return figure(value, format.distance, hint)
 
 
+def nearest(rows: Sequence[Row]) -> Table:
+    """Return one line a minimal attack of each defence: how near the images lie at which it fools."""
+    threats = {row.nearest.threat for row in rows if row.nearest}
+    columns = (Column("Defence", numeric=False), Column("Attack", numeric=False))
+    return Table(
+        f"Minimal attacks in {format.listed(sorted(threats))}, over the examples first classified right: how many they "
+        "fool at whatever distance, and the median distance, those never fooled counted as infinitely far.",
+        (*columns, *(Column(name) for name in ("Fooled %", "Median distance", "Forwards", "Backwards", "Time"))),
+        tuple(
+            (
+                text(row.name),
+                code(name),
+                estimate(result.success_rate),
+                _median_distance(result.median_distance),
+                figure(result.forwards, format.count),
+                figure(result.backwards, format.count),
+                figure(result.seconds, format.seconds),
+            )
+            for row in rows
+            if row.nearest
+            for name, result in row.nearest.attacked.items()
+        ),
+    )
+
+
 def confidences(rows: Sequence[Row]) -> Table:
     """Return accuracy and mean confidences on clean images, under each attack, and on each example's worst image."""
     return Table(
@@ -161,25 +196,34 @@ def repeats(rows: Sequence[Row]) -> Table:
     """Return the spread of each figure over a row's trainings."""
     columns = ("Defence", "Figure", "Column")
     return Table(
-        "Each figure over the trainings of a row, in %: mean, standard deviation, and every training in the order of "
-        "the seeds.",
+        "Each figure over the trainings of a row, shares in %: mean, standard deviation, and every training in the "
+        "order of the seeds.",
         (*(Column(name, numeric=False) for name in columns), Column("Mean"), Column("SD"), Column("Every training")),
         tuple(
             (
                 text(row.name),
                 text(name),
                 text(column),
-                figure(fmean(values), format.percent),
-                figure(stdev(values) if len(values) > 1 else math.nan, lambda value: format.percent(value, 2)),
-                text(", ".join(map(format.percent, values))),
+                figure(fmean(values), printed),
+                figure(stdev(values) if len(values) > 1 and math.isfinite(sum(values)) else math.nan, finely),
+                text(", ".join(map(printed, values))),
             )
             for row in rows
             for column in ("compatibility", "mended", "honest")
             for name in (getattr(row.repeats[0], column) if row.repeats else ())
-            if "accuracy" in name or "ece" in name
             for values in [[getattr(repeat, column)[name] for repeat in row.repeats]]
+            for printed, finely in _printed(row, name)
         ),
     )
+
+
+def _printed(row: Row, name: str) -> Iterator[tuple[Callable[[float], str], Callable[[float], str]]]:
+    """Yield how a figure and its standard deviation are printed; nothing for confidences, which are too many."""
+    unit = next(f.unit for f in (*row.figures, *row.adversaries) if f.name == name)
+    if unit == "number":
+        yield format.distance, format.number
+    elif "accuracy" in name or "ece" in name:
+        yield format.percent, lambda value: format.percent(value, 2)
 
 
 _CONFIDENCE_COLUMNS = tuple(Column(name) for name in ("Accuracy", "Confidence", "When right", "When wrong"))
@@ -242,6 +286,26 @@ def training(rows: Sequence[Row]) -> Table:
 
 def _metric(key: str, value: float) -> Cell:
     return figure(value, format.percent if "accuracy" in key else format.number)
+
+
+def generatives(models: Sequence[GenerativeRow]) -> Table:
+    """Return a line a generative model with its quality."""
+    names = list(dict.fromkeys(measured.name for model in models for measured in model.quality))
+    return Table(
+        "Quality of the generative models, shares in % with 95 % intervals. The Fréchet distance is taken in the "
+        "features of a classifier that was trained here; it is not the FID that papers print.",
+        (Column("Model", numeric=False), *(Column(f"{name[:1].upper()}{name[1:]}") for name in names)),
+        tuple(
+            (text(model.name), *(_measured({m.name: m for m in model.quality}.get(name)) for name in names))
+            for model in models
+        ),
+    )
+
+
+def _measured(measured: Measured | None) -> Cell:
+    if measured is None:
+        return NOTHING
+    return estimate(measured.value) if measured.unit == "share" else figure(measured.value.value, format.number)
 
 
 def search(found: Search) -> Table:

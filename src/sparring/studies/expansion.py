@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sparring.core.errors import InputError
 from sparring.core.spec import show_number, suggest
-from sparring.recipe import RUNS, Recipe, run_of
+from sparring.recipe import OF_CLASSIFIERS, RUNS, Recipe, run_of
 from sparring.studies.plan import RowPlan, Settings, StudyPlan
 
 
@@ -23,22 +23,26 @@ class Training:
 def expand(plan: StudyPlan, chosen: Settings, runs: Path = RUNS) -> list[tuple[RowPlan, tuple[Training, ...]]]:
     """Return every row with a training a seed; a row that repeats an earlier row's recipes is left out.
 
-    A row may name the run of an earlier one, trained with the same seed: `{run:standard}`.
+    A row may name the run of an earlier one, trained with the same seed: `{run:standard}`. A generative model that is
+    trained with seeds of its own serves all others with the first of them.
     """
     rows: dict[str, tuple[RowPlan, tuple[Training, ...]]] = {}
     known: dict[int, dict[str, str]] = {seed: {} for seed in plan.seeds}
+    common: dict[str, str] = {}  # of seeds that generative models alone are trained with
     for row in plan.rows:
-        seeds = tuple(seed for seed in row.seeds or plan.seeds if seed in known)
+        seeds = tuple(seed for seed in row.seeds or plan.seeds if seed in known or row.generative)
         for values in product(*row.each.values()) if seeds else ():
             settings = {**chosen, **dict(zip(row.each, values, strict=True))}
             named = replace(row, name=fill_in(row.name, settings))
             trainings = []
             for seed in seeds:
-                recipe = recipe_of(plan, row, settings, known[seed], seed=seed)
+                recipe = recipe_of(plan, row, settings, known.get(seed, common), seed=seed)
                 trainings.append(Training(seed, recipe, run_of(recipe, runs).path.name))
-                known[seed][named.name] = trainings[-1].run
+                known.get(seed, common)[named.name] = trainings[-1].run
+            for of_seed in (common, *known.values()) if row.generative else ():
+                of_seed.setdefault(named.name, trainings[0].run)
             key = "\n".join(training.recipe.to_toml() for training in trainings)
-            rows.setdefault(key, (replace(named, defence=str(trainings[0].recipe.defence)), tuple(trainings)))
+            rows.setdefault(key, (_written_out(named, trainings[0].recipe), tuple(trainings)))
     return list(rows.values())
 
 
@@ -46,8 +50,19 @@ def recipe_of(
     plan: StudyPlan, row: RowPlan, settings: Settings, known: Mapping[str, str] | None = None, **fields: object
 ) -> Recipe:
     """Return the recipe of a row, with the search's values and the `known` rows' runs filled in."""
-    merged = {"defence": row.defence, **plan.recipe, **row.recipe, **fields}
+    shared = {name: value for name, value in plan.recipe.items() if not row.generative or name not in OF_CLASSIFIERS}
+    merged = {_trained(row): row.defence or row.generative, **shared, **row.recipe, **fields}
     return Recipe.of({name: _filled(value, settings, known) for name, value in merged.items()})
+
+
+def _written_out(row: RowPlan, recipe: Recipe) -> RowPlan:
+    """Return the row with what it trains as its recipe has it, every argument filled in."""
+    call = str(recipe.trainable)
+    return replace(row, generative=call) if row.generative else replace(row, defence=call)
+
+
+def _trained(row: RowPlan) -> str:
+    return "generative" if row.generative else "defence"
 
 
 def _filled(value: object, settings: Settings, known: Mapping[str, str] | None) -> object:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from sparring.core.results import Estimate, Finding, Row
+from sparring.core.results import Estimate, Figure, Finding, Row, Unit
 from sparring.core.statistics import difference, mean, paired_p
 from sparring.studies.plan import ClaimPlan, StudyPlan
 
@@ -49,8 +49,9 @@ def _told(claim: ClaimPlan, rows: Mapping[str, Row], column: Column) -> tuple[bo
         claim.at_most is None or value.high <= claim.at_most
     )
     bounds = (("at least", claim.at_least), ("at most", claim.at_most))
-    asked = " and ".join(f"{word} {bound:.1%}" for word, bound in bounds if bound is not None)
-    return holds, f"{claim.row}: {claim.figure} {HOW[column]} is {_percent(value)}; the claim asks for {asked}."
+    unit = _figure(rows[claim.row], claim.figure).unit
+    asked = " and ".join(f"{word} {_number(bound, unit)}" for word, bound in bounds if bound is not None)
+    return holds, f"{claim.row}: {claim.figure} {HOW[column]} is {_told_as(value, unit)}; the claim asks for {asked}."
 
 
 def _compared(claim: ClaimPlan, rows: Mapping[str, Row], column: Column, value: Estimate) -> tuple[bool | None, str]:
@@ -64,16 +65,26 @@ def _compared(claim: ClaimPlan, rows: Mapping[str, Row], column: Column, value: 
     gap, test = difference(value, against), "one seed"
     if len(pairs) > 1:
         gap, test = mean(pairs), f"paired t-test over {len(pairs)} seeds, p = {paired_p(pairs):.2g}"
+    unit = _figure(row, claim.figure).unit
     named = f"{other.name}'s {figure}" if figure != claim.figure else other.name
     return gap.low > 0 if claim.above else gap.high < 0, (
-        f"{row.name}: {claim.figure} {HOW[column]} is {_percent(value)}, {named}: {_percent(against)}; difference "
-        f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}; {test})."
+        f"{row.name}: {claim.figure} {HOW[column]} is {_told_as(value, unit)}, {named}: {_told_as(against, unit)}; "
+        f"difference {_gap(gap, unit)}; {test})."
     )
 
 
+def _gap(gap: Estimate, unit: Unit) -> str:
+    if unit == "number":
+        return f"{gap.value:+.3g} ({gap.low:+.3g} to {gap.high:+.3g}"
+    return f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+
+
+def _figure(row: Row, name: str) -> Figure:
+    return next(figure for figure in (*row.figures, *row.adversaries) if figure.name == name)
+
+
 def _estimate(row: Row, name: str, column: Column) -> Estimate | None:
-    figure = next(figure for figure in (*row.figures, *row.adversaries) if figure.name == name)
-    value: Estimate | None = getattr(figure, column)
+    value: Estimate | None = getattr(_figure(row, name), column)
     return value
 
 
@@ -84,31 +95,40 @@ def _by_seed(row: Row, name: str, column: Column) -> dict[int, float]:
 def reproduction(row: Row) -> Iterator[Finding]:
     """Say which of the published figures came out within the tolerance stated beforehand."""
     tested = [
-        (figure.name, figure.ours, figure.published, figure.reproduced)
+        (figure.name, figure.ours, figure.published, figure.reproduced, figure.unit)
         for figure in (*row.figures, *row.adversaries)
         if figure.published is not None and figure.reproduced is not None
     ]
     tested += _sweep(row)
     if not tested:
         return
-    missed = [figure for figure in tested if not figure[-1]]
+    missed = [figure for figure in tested if not figure[3]]
     claim = f"{row.name}: the published figures come out by the paper's own protocol"
     if not missed:
         yield Finding(claim, "holds", f"All {len(tested)} figures that were to be met are within their tolerance.")
         return
-    told = "; ".join(f"{name} {_percent(value)}, published {published:.1%}" for name, value, published, _ in missed)
+    told = "; ".join(
+        f"{name} {_told_as(value, unit)}, published {_number(published, unit)}"
+        for name, value, published, _, unit in missed
+    )
     yield Finding(
         claim, "does not hold", f"{len(missed)} of {len(tested)} figures are outside their tolerance: {told}."
     )
 
 
-def _sweep(row: Row) -> list[tuple[str, Estimate, float, bool]]:
+def _sweep(row: Row) -> list[tuple[str, Estimate, float, bool, Unit]]:
     """Return each point of the published sweep: its name, ours, the paper's, and whether it came out."""
     if row.sweep_tolerance is None or not row.sweep:
         return []
     ours = {round(point.eps, 9): point.accuracy for point in row.sweep[0].points}
     return [
-        (f"accuracy at eps {eps:g}", ours[eps], value, abs(ours[eps].value - value) <= row.sweep_tolerance + 1e-12)
+        (
+            f"accuracy at eps {eps:g}",
+            ours[eps],
+            value,
+            abs(ours[eps].value - value) <= row.sweep_tolerance + 1e-12,
+            "share",
+        )
         for eps, value in row.published_sweep
         if eps in ours
     ]
@@ -120,10 +140,14 @@ def flattery(row: Row) -> Iterator[Finding]:
         if figure.name == "adversarial accuracy" and figure.honest is not None:
             ours, honest = figure.compatibility, figure.honest
             if ours.low - honest.high > GAP:
-                left, rest = _percent(ours), _percent(honest)
+                left, rest = _told_as(ours, "share"), _told_as(honest, "share")
                 text = f"The paper's attack leaves {left}; stronger attacks at the same eps leave {rest}."
                 yield Finding(f"{row.name}: the figure under the paper's attack is no robustness", "note", text)
 
 
-def _percent(value: Estimate) -> str:
-    return f"{value.value:.1%} ({value.low:.1%} to {value.high:.1%})"
+def _told_as(value: Estimate, unit: Unit) -> str:
+    return f"{_number(value.value, unit)} ({_number(value.low, unit)} to {_number(value.high, unit)})"
+
+
+def _number(value: float, unit: Unit) -> str:
+    return f"{value:.1%}" if unit == "share" else f"{value:.3g}"

@@ -1,15 +1,17 @@
 """What is measured of one trained row: the paper's figures by the paper's protocol, and the honest verdict."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Learned
-from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation, Figure, Repeat, Row
+from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation, Figure, Repeat, Row, Unit
+from sparring.core.statistics import mean
 from sparring.core.threat import ThreatModel
 from sparring.data import Dataset, Split
+from sparring.data.dataset import new_generator
 from sparring.evaluation.calibration import calibration
 from sparring.evaluation.checks import catastrophic_overfitting, rising
 from sparring.evaluation.confidence import confidence
@@ -19,7 +21,7 @@ from sparring.models.saved import load_perturber
 from sparring.recipe import Fitted, Recipe
 from sparring.studies.expansion import Training
 from sparring.studies.judge import Judgement, judge
-from sparring.studies.plan import CURVE, UNDER, EvaluationPlan, RowPlan
+from sparring.studies.plan import CURVE, DISTANCE, UNDER, EvaluationPlan, RowPlan
 
 BATCH = "batch statistics"
 
@@ -34,6 +36,7 @@ class Measure:
     def row(self, row: RowPlan, training: Training, fitted: Fitted, dataset: Dataset, runs: dict[str, str]) -> Row:
         """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed."""
         evaluation = self._judged(fitted, dataset, training.seed)
+        nearest = self._nearest(fitted, dataset, training.seed)
         figures: tuple[Figure, ...] = ()
         sweep: tuple[Curve, ...] = ()
         calibrations: dict[str, Calibration] = {}
@@ -58,6 +61,9 @@ class Measure:
                 self._under(name, Learned(run=runs[name]).with_network(network), row, models, given, batch)
                 for name, network in networks.items()
             )
+        figures += tuple(self._seen(row, fitted.model, dataset))
+        if nearest is not None:
+            figures += (self._distance(row, nearest),)
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
         warnings.append(catastrophic_overfitting(fitted.run.read_metrics()))
         flags = tuple(flag for flag in warnings if flag)
@@ -75,6 +81,7 @@ class Measure:
             calibrations=calibrations,
             adversaries=adversaries,
             repeats=(_repeat(training.seed, fitted, (*figures, *adversaries)),),
+            nearest=nearest,
         )
 
     def examples(self, dataset: Dataset, split: str) -> Split:
@@ -92,6 +99,28 @@ class Measure:
         examples = plan.attacked or plan.examples
         settings = Judgement(repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed)
         return judge(fitted, dataset, settings)[0]
+
+    def _nearest(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation | None:
+        plan = self.plan
+        if not plan.distances:
+            return None
+        examples, threat = plan.attacked or plan.examples, f"{plan.distance_norm}(inf)"
+        return judge(fitted, dataset, Judgement(threat, plan.distances, plan.split, examples, (), seed))[0]
+
+    def _distance(self, row: RowPlan, nearest: Evaluation) -> Figure:
+        """Return how near images lie that fool: by the first of the attacks, and honestly by the best of all."""
+        right = nearest.arrays["correct/clean"]
+        first = repr(ATTACKS.parse(self.plan.distances[0]))
+        found = (nearest.arrays[f"distance/{name}"][right].tolist() for name in (first, "nearest"))
+        protocol, honest = map(mean, found)
+        return self._figure(DISTANCE, row, protocol, honest, (), unit="number")
+
+    def _seen(self, row: RowPlan, model: nn.Module, dataset: Dataset) -> Iterator[Figure]:
+        """Yield the accuracy on the clean images as each of the plan's views changes them."""
+        for name, change in self.plan.views.items():
+            given = self.examples(dataset, self.plan.split)
+            logits = predictions(model, change(given.images(), new_generator(0)))
+            yield self._figure(name, row, confidence(logits, given.y).accuracy, None, ())
 
     def _batch(self, recipe: Recipe) -> int | None:
         """Return the batch size of the paper's protocol, which matters only where batch-mates do."""
@@ -134,12 +163,18 @@ class Measure:
         return self._figure(f"{UNDER}{name}", row, left[0], None, left[1:])
 
     def _figure(
-        self, name: str, row: RowPlan, value: Estimate, honest: Estimate | None, mended: Sequence[Estimate]
+        self,
+        name: str,
+        row: RowPlan,
+        value: Estimate,
+        honest: Estimate | None,
+        mended: Sequence[Estimate],
+        unit: Unit = "share",
     ) -> Figure:
         """Return a figure beside the row's published one; `mended` holds one estimate, or none without a fault."""
         measured: Literal["compatibility", "mended"] = "mended" if name in self.plan.faultless else "compatibility"
         published, tolerance = row.published.get(name), row.tolerance.get(name)
-        return Figure(name, published, value, honest, tolerance, mended[0] if mended else None, measured)
+        return Figure(name, published, value, honest, tolerance, mended[0] if mended else None, measured, unit)
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,15 @@ from typing import Any, Literal, get_type_hints
 from sparring.core.errors import InputError
 from sparring.core.results import NormStatistics
 from sparring.core.spec import convert, suggest
+from sparring.data.augment import Augmentation
+from sparring.generative.recovery import Recovery
 from sparring.recipe import read_toml
 
 Settings = dict[str, float | int | str]
 FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
 CURVE = "curve"  # a tolerance by this name is that of the published sweep
+DISTANCE = "distance"
+Norm = Literal["linf", "l2", "l1"]
 UNDER = "accuracy under "  # and a row's name: the figure under that row's learned adversary
 
 
@@ -23,16 +27,18 @@ UNDER = "accuracy under "  # and a row's name: the figure under that row's learn
 class RowPlan:
     """One defence: how it is named and trained, and what the paper prints for it.
 
-    A row in the `role` of an adversary is trained for its learned adversary alone, and not judged. `seeds`: its own,
-    if it is not trained with all of the study's. `published_sweep`: the paper's accuracy by eps.
+    A row in the `role` of an adversary is trained for its learned adversary alone, and not judged. One with
+    `generative` trains a generative model and no classifier. `seeds`: its own, if it is not trained with all of the
+    study's. `published_sweep`: the paper's accuracy by eps.
     """
 
     name: str
-    defence: str
     recipe: dict[str, object]
     each: dict[str, tuple[float | str, ...]]
     published: dict[str, float]
     tolerance: dict[str, float]
+    defence: str = ""
+    generative: str = ""
     role: Literal["defence", "adversary"] = "defence"
     seeds: tuple[int, ...] = ()
     published_sweep: dict[str, float] = field(default_factory=dict)
@@ -44,8 +50,12 @@ class EvaluationPlan:
 
     `further_sweep`: eps for a curve of their own, on another scale. `statistics`: those of batch norm in the paper's
     protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
-    `adversaries`: rows whose learned adversaries attack every row. `faultless`: figures that the paper measured without
-    that fault all the same. `examples` limits all, `attacked` the honest attacks alone.
+    `views`: changes of the clean images under which accuracy is measured too, by the names of those figures.
+    `distances`: minimal attacks in `distance_norm`; the figure "distance" is the mean at which the first of them fools,
+    and honestly the mean of the least. `features`: the row and the layer in whose features generative models are
+    compared; `recoveries`: by generative row, how its codes are recovered. `adversaries`: rows whose learned
+    adversaries attack every row. `faultless`: figures that the paper measured without that fault all the same.
+    `examples` limits all, `attacked` the honest attacks alone.
     """
 
     threat: str
@@ -60,6 +70,11 @@ class EvaluationPlan:
     statistics: NormStatistics = "running"
     adversaries: tuple[str, ...] = ()
     faultless: tuple[str, ...] = ()
+    views: dict[str, Augmentation] = field(default_factory=dict)
+    distances: tuple[str, ...] = ()
+    distance_norm: Norm = "l2"
+    features: tuple[str, str] = ("", "")
+    recoveries: dict[str, Recovery] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,9 +205,10 @@ def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str) -> RowPla
     own = raw.get("tolerance", {})
     filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
     filled["seeds"] = tuple(raw.get("seeds", ()))
-    for key in ("name", "defence"):
-        if not isinstance(filled.get(key), str):
-            raise InputError(f"{study}: rows: each row needs a {key} in quotes")
+    if not isinstance(filled.get("name"), str):
+        raise InputError(f"{study}: rows: each row needs a name in quotes")
+    if not isinstance(filled.get("defence", filled.get("generative")), str) or {"defence", "generative"} <= set(filled):
+        raise InputError(f"{study}: row {raw['name']!r} needs a defence in quotes, or a generative model")
     return RowPlan(**_known(filled, RowPlan, f"{study}: row {raw['name']!r}"))
 
 
@@ -228,6 +244,7 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
 def _check_names(plan: StudyPlan) -> None:
     known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
+    known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
     named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
     named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
     named += [("evaluation", figure) for figure in plan.evaluation.faultless]
@@ -237,6 +254,7 @@ def _check_names(plan: StudyPlan) -> None:
             raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{suggest(figure, known)}")
     rows = [row.name for row in plan.rows]
     wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
+    wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]
     wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
     for name in wanted:
         if name not in rows:

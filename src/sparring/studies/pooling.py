@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from sparring.core.results import Bin, Estimate, Flag, Row
+from sparring.core.results import Bin, Estimate, Figure, Flag, Row
 from sparring.core.statistics import mean
 
 
@@ -18,34 +18,37 @@ def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
     """
     if len(rows) == 1:
         return rows[0]
-    row: Row = _pooled(list(rows))
+    row: Row = _pooled(list(rows), 1.0)
     flags = _flags([each.evaluation.flags for each in rows])
     evaluation = replace(row.evaluation, flags=flags, seeds=tuple(seeds))
     return replace(row, evaluation=evaluation, repeats=tuple(repeat for each in rows for repeat in each.repeats))
 
 
-def _pooled(parts: list[Any]) -> Any:  # whatever stands in a record
+def _pooled(parts: list[Any], most: float) -> Any:  # whatever stands in a record
+    """Return the parts as one; no estimate in them can be more than `most`."""
     first = parts[0]
     if isinstance(first, Estimate):
-        return _share([part.value for part in parts if not math.isnan(part.value)])
+        return _mean([part.value for part in parts if not math.isnan(part.value)], most)
     if isinstance(first, Bin):
         return _merged(parts)
     if is_dataclass(first) and not isinstance(first, type):
-        return replace(first, **{f.name: _pooled([getattr(part, f.name) for part in parts]) for f in fields(first)})
+        most = math.inf if isinstance(first, Figure) and first.unit == "number" else most
+        values = {f.name: _pooled([getattr(part, f.name) for part in parts], most) for f in fields(first)}
+        return replace(first, **values)
     if isinstance(first, dict):
-        values = (_pooled(list(each)) for each in zip(*(part.values() for part in parts), strict=True))
-        return dict(zip(first, values, strict=True))
+        each = [_pooled(list(values), most) for values in zip(*(part.values() for part in parts), strict=True)]
+        return dict(zip(first, each, strict=True))
     if isinstance(first, tuple) and len({len(part) for part in parts}) == 1:
-        return tuple(_pooled(list(each)) for each in zip(*parts, strict=True))
+        return tuple(_pooled(list(each), most) for each in zip(*parts, strict=True))
     if isinstance(first, float):
         return fmean(parts)
     return first
 
 
-def _share(values: list[float]) -> Estimate:
-    """Return the mean of shares; its interval ends where a share does."""
+def _mean(values: list[float], most: float) -> Estimate:
+    """Return the mean; its interval ends where the values do, at 0 and at `most`."""
     found = mean(values)
-    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))  # of NaN, max and min give the first
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, most))  # of NaN, max and min give the first
 
 
 def _merged(bins: list[Bin]) -> Bin:

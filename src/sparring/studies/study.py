@@ -5,11 +5,12 @@ from pathlib import Path
 
 from sparring import report
 from sparring.core.records import save
-from sparring.core.results import Row, Search, StudyResult, Trial
+from sparring.core.results import GenerativeRow, Row, Search, StudyResult, Trial
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset
 from sparring.evaluation.provenance import Stopwatch
 from sparring.recipe import RUNS, Fitted, Recipe, fit
+from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import Training, expand, fill_in, recipe_of
 from sparring.studies.findings import findings
 from sparring.studies.measuring import Measure
@@ -43,6 +44,7 @@ def run_study(
         summary=plan.summary,
         settings=", ".join(f"{name} {value:g}" for name, value in search.chosen.items()) if search else "",
         rows=rows,
+        generatives=workshop.generatives(chosen),
         search=search,
         findings=findings(plan, rows),
         provenance=watch.provenance(seed=first.seed, device=first.device),
@@ -78,10 +80,27 @@ class Workshop:
         runs = self._adversaries(expanded)
         rows = []
         for row, trainings in expanded:
-            if row.role == "defence":
+            if row.role == "defence" and not row.generative:
                 each = [measure.row(row, t, *fitted[t.run], runs.get(t.seed, {})) for t in trainings]
                 rows.append(pooled_row(each, [training.seed for training in trainings]))
         return tuple(rows)
+
+    def generatives(self, chosen: Settings) -> tuple[GenerativeRow, ...]:
+        """Train every generative model with each of its seeds, and measure those of the first."""
+        found = []
+        expanded = expand(self._plan, chosen, self._runs)
+        for row, trainings in expanded:
+            if row.generative:
+                first = trainings[0]
+                drawing = Drawing(self._plan.evaluation, self._runs, self._looks(expanded, first.seed))
+                found.append(drawing.row(row, first, *self._fit(first.recipe)))
+        return tuple(found)
+
+    def _looks(self, expanded: Sequence[tuple[RowPlan, Sequence[Training]]], seed: int) -> str:
+        """Return the run of the classifier in whose features images are compared, with this seed if there is one."""
+        name = self._plan.evaluation.features[0]
+        of_row = next((trainings for row, trainings in expanded if name and row.name == name), ())
+        return next((t.run for t in (*(t for t in of_row if t.seed == seed), *of_row)), "")
 
     def _adversaries(self, expanded: Sequence[tuple[RowPlan, Sequence[Training]]]) -> dict[int, dict[str, str]]:
         """Return by seed, and by row, the run whose learned adversary attacks all."""
