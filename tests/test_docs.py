@@ -42,6 +42,7 @@ def test_links_and_pictures_exist(page: Path) -> None:
 def test_python_in_the_docs_runs(page: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.toml").write_text('data = "digits()"\nmodel = "mlp(hidden=(16,))"\nepochs = 1\n')
+    (tmp_path / "gan.toml").write_text('data = "digits()"\ngenerative = "gan(latent=4, width=8)"\nepochs = 1\n')
     exec(compile(code, page, "exec"), {"__name__": "docs"})
 
 

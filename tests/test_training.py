@@ -19,7 +19,7 @@ import sparring
 from sparring.core.errors import InputError, TrainingError
 from sparring.core.trainable import State
 from sparring.defences import Standard
-from sparring.models import MLP
+from sparring.models import MLP, ConvNet
 from sparring.recipe import Recipe, fit, open_run, run_of
 from sparring.training import loop
 from sparring.training.runs import Run
@@ -292,3 +292,15 @@ def test_a_recipe_round_trips_through_toml(tmp_path: Path) -> None:
 def test_lenet_says_which_size_it_takes() -> None:
     with pytest.raises(InputError, match="28x28, not 8x8"):
         recipe(model="lenet()").model.build((1, 8, 8), 10)
+
+
+def test_convnet_is_the_network_of_the_proposals_code() -> None:
+    """By its parameters, and by what a 28x28 image becomes on the way; other sizes fit too."""
+    network = ConvNet().build((1, 28, 28), 10)
+    assert sum(p.numel() for p in network.parameters()) == 16 * 10 + 32 * 145 + 128 * 4609 + 10 * 129
+    assert network[:5](torch.rand(2, 1, 28, 28)).shape == (2, 32, 12, 12)
+    assert ConvNet(dropout=0).build((3, 7, 6), 4)(torch.rand(2, 3, 7, 6)).shape == (2, 4)
+    with pytest.raises(InputError, match="at least 6x6, not 5x9"):
+        ConvNet().build((1, 5, 9), 10)
+    with pytest.raises(InputError, match="dropout is a share"):
+        ConvNet(dropout=1)

@@ -8,11 +8,12 @@ from torch import nn
 from sparring.core.spec import Catalogue
 from sparring.models.base import Model
 from sparring.models.cnn import CNN
+from sparring.models.convnet import ConvNet
 from sparring.models.lenet import LeNet
 from sparring.models.mlp import MLP
 from sparring.models.resnet import ResNet18
 
-MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ResNet18))
+MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ConvNet, ResNet18))
 
 
 def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
@@ -22,4 +23,4 @@ def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
     return whole
 
 
-__all__ = ["CNN", "MLP", "MODELS", "LeNet", "Model", "ResNet18", "assemble"]
+__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "assemble"]
