@@ -65,6 +65,9 @@ CALLS = (
     "defence=awp(defence=trades(threat=linf(0.1), attack=pgd(steps=2, loss='kl'))))",
     "generated(model='vae', share=0.5)",
     "generated(model='vae', share=0.5, defence=ema(defence=n_fgsm(threat=linf(0.1))))",
+    "masked(masks=(defense_vae(model='plain'),))",
+    "masked(masks=(defense_vae(model='plain'), defense_gan(model='plain', recovery=recovery(steps=2), restarts=1)), "
+    "defence=adversarial(attack=fgsm(), threat=linf(0.1)))",
     "gat(threat=linf(0.1), perturber=perturber(hidden=(24,), sees='gradient'), power=0.1)",
 )
 MODELS = ('mlp(hidden=(32,), norm="batch")', "cnn()")
@@ -77,12 +80,14 @@ def network() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def surrogates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of the runs "surrogate", of a classifier, and "vae", of a generative model."""
+    """Give the folder of the runs "surrogate", of a classifier, and "vae" and "plain" of generative models."""
     folder = tmp_path_factory.mktemp("runs")
     recipe = Recipe.of({"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)", "epochs": 1})
     fit(recipe, runs=folder, quiet=True).run.path.rename(folder / "surrogate")
     vae = {"data": "digits()", "generative": "vae(latent=8, width=8, conditional=true)", "optimiser": "adam(lr=0.01)"}
     fit(Recipe.of({**vae, "epochs": 5}), runs=folder, quiet=True).run.path.rename(folder / "vae")
+    plain = {**vae, "generative": "vae(latent=8, width=8)", "epochs": 5}
+    fit(Recipe.of(plain), runs=folder, quiet=True).run.path.rename(folder / "plain")
     return folder
 
 
@@ -168,9 +173,13 @@ def test_a_step_leaves_modes_and_gradient_flags_as_they_were(call: str) -> None:
     defence = DEFENCES.parse(call)
     state = defence.init(setup())
     net = defence.deploy(state).train()
+    modes = [module.training for module in net.modules()]
+    wanted = [parameter.requires_grad for parameter in net.parameters()]
+    assert any(modes)
+    assert any(wanted)
     defence.step(state, *batch(), progress=0.0, generator=generator())
-    assert all(module.training for module in net.modules())
-    assert all(parameter.requires_grad for parameter in net.parameters())
+    assert [module.training for module in net.modules()] == modes
+    assert [parameter.requires_grad for parameter in net.parameters()] == wanted
 
 
 @pytest.mark.parametrize("crafting", ["eval", "train"])

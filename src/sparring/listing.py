@@ -9,7 +9,7 @@ from sparring.core.spec import Catalogue, Component, example, suggest
 from sparring.core.threat import THREATS
 from sparring.data import SOURCES
 from sparring.data.augment import AUGMENTATIONS
-from sparring.defences import DEFENCES
+from sparring.defences import DEFENCES, MASKS
 from sparring.generative import GENERATIVES
 from sparring.models import MODELS
 from sparring.models.perturber import PERTURBERS
@@ -20,6 +20,7 @@ from sparring.training.schedules import SCHEDULES
 CATALOGUES: dict[str, Catalogue[Any]] = {
     "attacks": ATTACKS,
     "defences": DEFENCES,
+    "masks": MASKS,
     "models": MODELS,
     "generatives": GENERATIVES,
     "perturbers": PERTURBERS,
@@ -34,6 +35,7 @@ FACTS = {
     "attacks": ("kind", "norms", "source"),
     "defences": ("source",),
     "generatives": ("source",),
+    "masks": ("source",),
 }  # what a kind's classes say of themselves
 
 

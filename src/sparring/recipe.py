@@ -20,6 +20,7 @@ from sparring.defences import Defence, Standard
 from sparring.generative import Generative, GenerativeNetwork
 from sparring.generative.saved import load_generative
 from sparring.models import Model, assemble
+from sparring.models.mask import Masked
 from sparring.models.saved import load
 from sparring.models.wrappers import Normalisation, normaliser
 from sparring.training.loop import Plan, train
@@ -182,6 +183,8 @@ def fit(
         description |= deployed.description
     else:
         description = {"model": repr(recipe.model), "normalise": recipe.normalise} | description
+        if isinstance(deployed, Masked):
+            description["masks"] = deployed.description
     run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
     return open_run(run.path)
 

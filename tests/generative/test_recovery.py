@@ -119,7 +119,8 @@ def test_features_may_be_the_target(target: str) -> None:
     found, error = recover(network(), x, y, recovery, classifier=classifier)
 
     def features(images: Tensor) -> Tensor:
-        return classifier[1][:6](images)  # type: ignore[index]  # a Sequential
+        with torch.no_grad():
+            return classifier[1][:6](images)  # type: ignore[index]  # a Sequential
 
     near = (features(network().decode(found)) - features(x)).square().mean()
     start = (features(network().decode(torch.zeros(12, 6))) - features(x)).square().mean()

@@ -18,6 +18,8 @@ from sparring.defences.label_smoothing import LabelSmoothing
 from sparring.defences.latent_mix import LatentMix
 from sparring.defences.manifold_mixup import ManifoldMixup
 from sparring.defences.mart import MART
+from sparring.defences.masked import MaskedTraining
+from sparring.defences.masks import MASKS
 from sparring.defences.mixup import Mixup
 from sparring.defences.n_fgsm import NFGSM
 from sparring.defences.noise_training import NoiseTraining
@@ -48,6 +50,7 @@ DEFENCES = Catalogue(
         AWP,
         EMA,
         BestEpoch,
+        MaskedTraining,
         A3T,
         GanGame,
         GAT,
@@ -62,6 +65,7 @@ __all__ = [
     "EMA",
     "GAT",
     "MART",
+    "MASKS",
     "NFGSM",
     "TRADES",
     "Adversarial",
@@ -76,6 +80,7 @@ __all__ = [
     "LatentMix",
     "LossDefence",
     "ManifoldMixup",
+    "MaskedTraining",
     "Mixup",
     "NoiseTraining",
     "PixelMix",

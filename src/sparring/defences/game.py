@@ -16,7 +16,7 @@ from sparring.core.trainable import Learner, Setup, State
 from sparring.defences.base import Defence, accuracy
 from sparring.defences.crafted import Halves, accuracies, both
 from sparring.models.perturber import Perturber, PerturberNetwork, moved
-from sparring.models.saved import load, load_perturber
+from sparring.models.saved import load, load_perturber, take_over
 from sparring.training.optimisers import Optimiser
 from sparring.training.runs import Run
 
@@ -66,7 +66,7 @@ class Game(Defence):
     def init(self, setup: Setup) -> State:
         classifier = setup.classifier()
         if self.defender:
-            _take_over(classifier, load(Run.find(self.defender, setup.runs).path), f"{self.name}: defender")
+            take_over(classifier, load(Run.find(self.defender, setup.runs).path), f"{self.name}: defender")
         perturber = self.perturber.build(setup.shape).to(next(classifier.parameters()).device)
         if self.adversary:
             begin = load_perturber(Run.find(self.adversary, setup.runs).path)
@@ -129,12 +129,3 @@ class Game(Defence):
         network = state.learners["perturber"].network
         assert isinstance(network, PerturberNetwork)
         return {"perturber": (repr(network.about), network)}
-
-
-def _take_over(classifier: nn.Module, trained: nn.Module, where: str) -> None:
-    """Give a fresh classifier the weights of a trained one; raises InputError if they are of another make."""
-    try:
-        classifier.load_state_dict(trained.state_dict())
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{where}: the run's classifier is not the recipe's model ({reason})") from None

@@ -117,11 +117,12 @@ def quick(network: nn.Module) -> None:
 
 @contextmanager
 def held(network: nn.Module) -> Iterator[None]:
-    """Take no gradients of the network's parameters meanwhile."""
-    for parameter in network.parameters():
+    """Take no gradients of the network's parameters meanwhile; each is as it was afterwards."""
+    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
+    for parameter, _ in wanted:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
-        for parameter in network.parameters():
-            parameter.requires_grad_(True)
+        for parameter, requires_grad in wanted:
+            parameter.requires_grad_(requires_grad)

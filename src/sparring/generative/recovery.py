@@ -65,11 +65,13 @@ def recover(
     classifier: nn.Module | None = None,
     ids: Tensor | None = None,
     seed: int = 0,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return codes (N, latent) of images `x` (N, C, H, W) with labels `y` (N,), and the mean squared errors (N,).
 
     `ids` (N,): what each image's noise depends on, beside the seed; by default its place. The same image, id and seed
-    give the same code whatever the others. Raises InputError for images of another shape than the model draws.
+    give the same code whatever the others. `start` (N, latent): where the search begins. Raises InputError for images
+    of another shape than the model draws.
     """
     if tuple(x.shape[1:]) != network.shape:
         raise InputError(f"recovery: the model draws images {network.shape}, and these are {tuple(x.shape[1:])}")
@@ -77,7 +79,7 @@ def recover(
     z, error = x.new_zeros(len(x), network.latent), x.new_zeros(len(x))
     for rows in torch.split(torch.arange(len(x), device=x.device), BATCH):
         search = _Search(network, recovery, classifier, x[rows], y[rows], ids[rows], seed)
-        z[rows], error[rows] = search.codes()
+        z[rows], error[rows] = search.codes(None if start is None else start[rows])
     return z, error
 
 
@@ -103,10 +105,10 @@ class _Search:
             self.wanted = [(of, of(self.x).flatten(1)) for of in self._targets()]
             self.scales = [wanted.square().mean(1).clamp(min=1e-6) for _, wanted in self.wanted]
 
-    def codes(self) -> tuple[Tensor, Tensor]:
+    def codes(self, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the best codes found, and the mean squared errors of their pixels."""
         with held(self.network), torch.no_grad():
-            z = self._adam(self._start())
+            z = self._adam(self._start() if start is None else start.clone())
             if self.recovery.polish:
                 z = self._better(z, self._shortened(lbfgs(self.objective, z, self.recovery.polish)))
             drawn = self.network.decode(z, self.shares)

@@ -13,10 +13,10 @@ OURS = "network."  # where `assemble` puts the network; its layers may be named 
 def named_layer(classifier: nn.Module, name: str) -> nn.Module:
     """Return the layer called `name`; raises InputError that lists those there are."""
     layers: dict[str, nn.Module] = dict(classifier.named_modules())
-    for known in (name, OURS + name):
+    for known in (name, OURS + name, *(known for known in layers if known.endswith("." + OURS + name))):
         if name and known in layers:
             return layers[known]
-    names = [known.removeprefix(OURS) for known, module in layers.items() if known and not list(module.children())]
+    names = [known.split(OURS)[-1] for known, module in layers.items() if known and not list(module.children())]
     raise InputError(f"the model has no layer {name!r}; it has {', '.join(names)}")
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.models import MODELS, assemble
+from sparring.models.mask import blank_masked
 from sparring.models.perturber import PERTURBERS, PerturberNetwork
 from sparring.models.wrappers import blank_normaliser
 from sparring.training.runs import Run
@@ -27,6 +28,8 @@ def load(path: str | Path) -> nn.Module:
         shape = shape_of(about)
         network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
         model = assemble(blank_normaliser(about["normalise"], shape), network)
+        if "masks" in about:
+            model = blank_masked(about["masks"], shape, model)
         model.load_state_dict(run.read_weights())
     return model.eval()
 
@@ -42,6 +45,15 @@ def load_perturber(path: str | Path) -> PerturberNetwork:
         network.load_state_dict(run.read_weights("perturber"))
     network.eval()
     return network
+
+
+def take_over(classifier: nn.Module, trained: nn.Module, where: str) -> None:
+    """Give a fresh classifier the weights of a trained one; raises InputError if they are of another make."""
+    try:
+        classifier.load_state_dict(trained.state_dict())
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{where}: the run's classifier is not the recipe's model ({reason})") from None
 
 
 @contextmanager

@@ -1,0 +1,64 @@
+"""Defense-GAN (Samangouei, Kabkab & Chellappa 2018, arXiv:1805.06605)."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparring.core.errors import InputError
+from sparring.defences.masks.purifying import Purifier, Purifying
+from sparring.generative import GenerativeNetwork
+from sparring.generative.recovery import Recovery, recover
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseGAN(Purifying):
+    """Puts in each image's place the nearest one that a generative model draws, as `recovery` finds it.
+
+    It searches from `restarts` random codes and takes the best, as the authors do (10, with 200 steps each); with 0 it
+    searches once, from what the model's encoder says, and nothing is random. The search has no gradient: an honest
+    attacker takes the identity's (BPDA), as Athalye et al. (2018, arXiv:1802.00420) did to break it, and where it is
+    random the mean over draws (EOT).
+    """
+
+    name = "defense_gan"
+    source = "arXiv:1805.06605"
+    recovery: Recovery = Recovery(steps=200)
+    restarts: int = 10
+
+    def __post_init__(self) -> None:
+        if self.restarts < 0:
+            raise InputError(f"defense_gan: restarts must be at least 0, not {self.restarts}")
+        if self.recovery.target != "pixels":
+            raise InputError("defense_gan: recovers pixels; leave the recovery's target as it is")
+
+    def around(self, network: GenerativeNetwork) -> Purifier:
+        if not network.about.draws:
+            raise InputError(f"defense_gan: {self.model} draws no images; use a gan or a vae")
+        return Searching(network, self)
+
+
+class Searching(Purifier):
+    """Images to the nearest that the network draws; see `DefenseGAN`."""
+
+    def __init__(self, network: GenerativeNetwork, mask: DefenseGAN) -> None:
+        super().__init__(network)
+        self._mask = mask
+        self.adaptive = frozenset({"bpda", "eot"} if mask.restarts else {"bpda"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the nearest images found."""
+        with torch.no_grad():
+            best, least = self._search(x, None if not self._mask.restarts else self._drawn(x))
+            for _ in range(self._mask.restarts - 1):
+                z, error = self._search(x, self._drawn(x))
+                best = torch.where((error < least)[:, None], z, best)
+                least = torch.minimum(error, least)
+            return self.network.decode(best)
+
+    def _search(self, x: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
+        nobody_asks = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+        return recover(self.network, x, nobody_asks, self._mask.recovery, start=start)
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        return torch.randn(len(x), self.network.latent, device=x.device)
