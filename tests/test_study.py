@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sparring.core.errors import InputError
 from sparring.core.records import load
@@ -183,3 +185,36 @@ def test_the_papers_figures_are_measured_on_the_studys_examples(result: tuple[St
         accuracy = next(figure for figure in row.figures if figure.name == "clean accuracy")
         assert accuracy.compatibility.n == 60
         assert isinstance(row.evaluation.clean_confidence, Confidence)
+
+
+def test_other_data_is_searched_for_on_the_papers_own_and_set_against_nothing(tmp_path: Path) -> None:
+    """The paper's figures are on its data: ours on others are not compared with them, unless it has some for those."""
+    folder = tmp_path / "images"
+    for name, level in (("dark", 60), ("light", 190)):
+        (folder / name).mkdir(parents=True)
+        for place in range(30):
+            Image.fromarray(np.full((8, 8), level + place, np.uint8)).save(folder / name / f"{place}.png")
+    own = tmp_path / "toy.toml"
+    own.write_text(TOML)
+    data = f'folder("{folder}")'
+    plan = read_plan(str(own), changes={"data": data})
+    before = read_plan(str(own))
+    assert all(not row.published and not row.published_sweep for row in plan.rows)
+    assert any(row.published for row in before.rows)
+    assert (
+        plan.search_published
+        == before.search_published
+        == next(r for r in before.rows if r.name == before.search.row).published
+    )
+    result, _ = run_study(str(own), changes={"data": data}, runs=tmp_path / "runs", out=tmp_path / "report", quiet=True)
+    assert result.search is not None
+    assert "digits()" in result.search.rule
+    assert {row.evaluation.data.partition("(")[0] for row in result.rows} == {"folder"}
+    assert all(figure.published is None for row in result.rows for figure in row.figures)
+    known = TOML.replace("[[rows]]\n", '[[rows]]\npublished_on = { folder = { "clean accuracy" = 0.5 } }\n', 1)
+    own.write_text(known)
+    assert read_plan(str(own), changes={"data": data}).rows[0].published == {"clean accuracy": 0.5}
+    assert read_plan(str(own)).rows[0].published == before.rows[0].published
+    own.write_text(known.replace('clean accuracy" = 0.5 } }', 'clean acuracy" = 0.5 } }'))
+    with pytest.raises(InputError, match="did you mean 'clean accuracy'"):
+        read_plan(str(own))

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_type_hints
 from sparring.core.errors import InputError
 from sparring.core.results import NormStatistics
 from sparring.core.spec import convert, suggest
+from sparring.data import Source
 from sparring.data.augment import Augmentation
 from sparring.generative.recovery import Recovery
 from sparring.recipe import read_toml
@@ -29,7 +30,8 @@ class RowPlan:
 
     A row in the `role` of an adversary is trained for its learned adversary alone, and not judged. One with
     `generative` trains a generative model and no classifier. `seeds`: its own, if it is not trained with all of the
-    study's. `published_sweep`: the paper's accuracy by eps.
+    study's. `published_sweep`: the paper's accuracy by eps. `published_on`: its figures on other data than the study
+    file's, by that data's name; where there are none, nothing is set against ours.
     """
 
     name: str
@@ -42,6 +44,7 @@ class RowPlan:
     role: Literal["defence", "adversary"] = "defence"
     seeds: tuple[int, ...] = ()
     published_sweep: dict[str, float] = field(default_factory=dict)
+    published_on: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,7 @@ class EvaluationPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchPlan:
-    """What the paper leaves open: tried on the validation split with the first seed.
+    """What the paper leaves open: tried on the validation split of the file's data, with the first seed.
 
     Chosen by the least distance to the paper's figures of a row, or where they are to be as high as may be, by the sum.
     """
@@ -143,6 +146,8 @@ class StudyPlan:
     claims: tuple[ClaimPlan, ...]
     seeds: tuple[int, ...]
     search_seed: int
+    search_data: str
+    search_published: dict[str, float]
 
 
 def studies() -> dict[str, str]:
@@ -164,12 +169,19 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
         raw = _merge(raw, variant)
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
-    raw["recipe"] = {**_table(raw, "recipe", study), **(changes or {})}
+    own = _table(raw, "recipe", study)
+    raw["recipe"] = {**own, **(changes or {})}
+    raw["search_data"] = own.get("data", "")  # whatever data was asked for: the paper's figures are on these
     listed = _seeds(raw, study)
     raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in (changes or {}) else listed
     raw["search_seed"] = listed[0]  # whatever seed was asked for, so that all are trained alike
     tolerance = raw.pop("tolerance", {})
-    raw["rows"] = tuple(_row(row, tolerance, study) for row in raw.get("rows", ()))
+    other = "" if own.get("data") == raw["recipe"].get("data") else _name_of(raw["recipe"]["data"], study)
+    of_search = raw.get("search", {}).get("row")
+    raw["search_published"] = next(
+        (r.get("published", {}) for r in raw.get("rows", ()) if r.get("name") == of_search), {}
+    )
+    raw["rows"] = tuple(_row(row, tolerance, study, other) for row in raw.get("rows", ()))
     raw["evaluation"] = _fill(EvaluationPlan, _table(raw, "evaluation", study), f"{study}: evaluation")
     raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None
     raw["claims"] = tuple(_fill(ClaimPlan, claim, f"{study}: claims") for claim in raw.get("claims", ()))
@@ -201,10 +213,18 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return {**base, **over, **both}
 
 
-def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str) -> RowPlan:
+def _name_of(data: object, study: str) -> str:
+    source: Source = convert(data, Source, f"{study}: recipe: data")
+    return source.name
+
+
+def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str, other: str) -> RowPlan:
+    """Return a row; with `other` data than the file's, only what was published on those stands beside ours."""
     own = raw.get("tolerance", {})
     filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
     filled["seeds"] = tuple(raw.get("seeds", ()))
+    if other:
+        filled |= {"published": raw.get("published_on", {}).get(other, {}), "published_sweep": {}}
     if not isinstance(filled.get("name"), str):
         raise InputError(f"{study}: rows: each row needs a name in quotes")
     if not isinstance(filled.get("defence", filled.get("generative")), str) or {"defence", "generative"} <= set(filled):
@@ -246,6 +266,7 @@ def _check_names(plan: StudyPlan) -> None:
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
     known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
     named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
+    named += [(row.name, f) for row in plan.rows for of in row.published_on.values() for f in of]
     named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
     named += [("evaluation", figure) for figure in plan.evaluation.faultless]
     named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]

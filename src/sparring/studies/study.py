@@ -70,7 +70,8 @@ class Workshop:
         points = tuple(plan.points())
         trials = tuple(self._trial(row, settings) for settings in points)
         best = min(range(len(trials)), key=lambda place: trials[place].score)
-        return Search(plan.split, plan.rule, trials, trials[best].settings), points[best]
+        rule = f"{plan.rule}, on {self._plan.search_data}"
+        return Search(plan.split, rule, trials, trials[best].settings), points[best]
 
     def rows(self, chosen: Settings) -> tuple[Row, ...]:
         """Train every row with every seed, all of them before any is judged, then judge and attack the defences."""
@@ -121,13 +122,20 @@ class Workshop:
     def _trial(self, row: RowPlan, settings: Settings) -> Trial:
         plan = self._plan.search
         assert plan is not None
-        recipe = recipe_of(self._plan, row, settings, train_on=plan.train_on, seed=self._plan.search_seed)
+        recipe = recipe_of(
+            self._plan,
+            row,
+            settings,
+            train_on=plan.train_on,
+            seed=self._plan.search_seed,
+            data=self._plan.search_data,
+        )
         fitted, dataset = self._fit(recipe)
         measure = Measure(self._plan.evaluation, self._threat(settings))
         measured = measure.protocol(recipe, fitted.model, dataset, plan.split)
         figures = {name: measured[name].value for name in plan.figures}
         numbers = {name: float(value) for name, value in settings.items()}
-        return Trial(numbers, figures, plan.score(figures, row.published))
+        return Trial(numbers, figures, plan.score(figures, self._plan.search_published))
 
     def _threat(self, chosen: Settings) -> ThreatModel:
         return THREATS.parse(fill_in(self._plan.evaluation.threat, chosen))
