@@ -18,13 +18,16 @@ class Mask(Component, ABC):
 
     source: ClassVar[str]
 
-    @abstractmethod
     def fit(self, setup: Setup) -> nn.Module:
         """Return the module, fitted on `setup.training()` if it needs images, which are never those judged on."""
+        return self.blank(setup.shape, {})
 
     @abstractmethod
     def blank(self, shape: tuple[int, int, int], about: dict[str, Any]) -> nn.Module:
-        """Return a module to load a fitted one's values into; `about` is what `describe` said of that one."""
+        """Return the module for images (C, H, W), or one to load a fitted one's values into.
+
+        `about` is what `describe` said of that one.
+        """
 
     def describe(self, module: nn.Module) -> dict[str, Any]:
         """Return what `blank` must know of a fitted module, as JSON can hold it."""

@@ -1,0 +1,44 @@
+"""Uniform noise in front of a classifier (paper 004)."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+from sparring.models.mask import Mask
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdditiveNoise(Mask):
+    """Adds to each value of an image noise drawn evenly from `low` to `high`, anew each time, and cuts to [0, 1].
+
+    An honest attacker averages gradients over draws (EOT).
+    """
+
+    name = "additive_noise"
+    source = "paper 004"
+    low: float = -3 / 255
+    high: float = 3 / 255
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.low <= self.high <= 1:
+            raise InputError(f"additive_noise: low and high lie in [-1, 1], low first, not {self.low} and {self.high}")
+
+    def blank(self, shape: tuple[int, int, int], about: dict[str, Any]) -> nn.Module:
+        return Noise(self.low, self.high)
+
+
+class Noise(nn.Module):
+    """Images (B, C, H, W) in [0, 1] to noisy ones."""
+
+    adaptive = frozenset({"eot"})
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self._low, self._high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the noisy images; the noise is drawn from torch's global random state."""
+        return (x + torch.empty_like(x).uniform_(self._low, self._high)).clamp(0, 1)

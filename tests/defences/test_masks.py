@@ -1,0 +1,239 @@
+"""Every mask: what it does to an image, beside an independent library, and what it tells an attacker."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import median_filter
+from sklearn import decomposition
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.core.spec import Component
+from sparring.core.trainable import Learner, Setup
+from sparring.data import load
+from sparring.defences import MASKS
+from sparring.defences.masks import PCA, Mask
+from sparring.models.mask import Masked
+from sparring.recipe import Recipe, fit, open_run
+from sparring.training.optimisers import Adam
+from sparring.training.schedules import Constant
+
+CALLS = {
+    "pca(variance=0.9)": set(),
+    "pca(components=5, examples=300)": set(),
+    "reconstruct(model='autoencoder')": set(),
+    "additive_noise(low=-0.1, high=0.2)": {"eot"},
+    "downsample(factor=0.5)": set(),
+    "downsample(factor=0.25, interpolation='nearest')": set(),
+    "jpeg(quality=40)": {"bpda"},
+    "bit_depth(bits=2)": {"bpda"},
+    "median()": set(),
+    "defense_vae(model='vae')": set(),
+    "defense_gan(model='vae', recovery=recovery(steps=2), restarts=0)": {"bpda"},
+    "defense_gan(model='vae', recovery=recovery(steps=2), restarts=2)": {"bpda", "eot"},
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a folder with the runs "autoencoder" and "vae" of generative models and "clean" of a classifier."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, call in (("autoencoder", "autoencoder(latent=8)"), ("vae", "vae(latent=8, width=8)")):
+        fields = {"data": "digits()", "generative": call, "optimiser": "adam(lr=0.01)", "epochs": 2}
+        fit(Recipe.of(fields), runs=folder, quiet=True).run.path.rename(folder / name)
+    fields = {"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)", "epochs": 3}
+    fit(Recipe.of(fields), runs=folder, quiet=True).run.path.rename(folder / "clean")
+    return folder
+
+
+def setup(runs: Path, images: Tensor | None = None, shape: tuple[int, int, int] = (1, 8, 8)) -> Setup:
+    train = load("digits()").train
+    given = (
+        (train.x, train.y, train.ids)
+        if images is None
+        else (images, torch.zeros(len(images)).long(), torch.arange(len(images)))
+    )
+    return Setup(
+        shape, 10, nn.Identity, lambda net: Learner(net, Adam().build(net), Constant()), runs, training=lambda: given
+    )
+
+
+def some(count: int = 30) -> Tensor:
+    return load("digits()").test.batch(torch.arange(count))[0]
+
+
+def test_every_mask_is_in_the_catalogue_and_under_this_contract() -> None:
+    def concrete(kind: type[Component]) -> set[type[Component]]:
+        below = {sub for child in kind.__subclasses__() for sub in concrete(child)}
+        return below | ({kind} if not getattr(kind, "__abstractmethods__", None) else set())
+
+    assert {kind for kind in concrete(Mask) if kind.__module__.startswith("sparring.")} == set(MASKS)
+    assert {MASKS.parse(call).name for call in CALLS} == {kind.name for kind in MASKS}
+
+
+@pytest.mark.parametrize(("call", "declared"), CALLS.items())
+def test_images_stay_images_and_the_mask_says_how_to_go_through_it(call: str, declared: set[str], runs: Path) -> None:
+    module = MASKS.parse(call).fit(setup(runs))
+    x = some()
+    before, state = x.clone(), torch.get_rng_state()
+    with seeded(0):
+        seen = module(x)
+    assert torch.equal(x, before)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert seen.shape == x.shape
+    assert seen.dtype == x.dtype
+    assert not torch.allclose(seen, x, atol=1e-3)
+    if not call.startswith("pca"):
+        assert 0 <= float(seen.detach().min()) <= float(seen.detach().max()) <= 1
+    said = {str(word) for part in module.modules() for word in getattr(part, "adaptive", ())}
+    assert said == declared
+    assert not [p for p in module.parameters() if p.requires_grad]
+    leaf = x.clone().requires_grad_(True)
+    out = module(leaf)
+    has_gradient = out.requires_grad and bool(torch.autograd.grad(out.square().sum(), leaf)[0].abs().sum() > 0)
+    assert has_gradient == ("bpda" not in declared)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_it_opens_again_with_its_run(call: str, runs: Path) -> None:
+    fields = {"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)"}
+    recipe = Recipe.of({**fields, "defence": f"masked(masks=({call},), model='clean')"})
+    fitted = fit(recipe, runs=runs, quiet=True)
+    again = open_run(fitted.run.path).model
+    assert isinstance(again, Masked)
+    with seeded(3):
+        one = fitted.model(some())
+    with seeded(3):
+        other = again(some())
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("count", [700, 40])
+def test_pca_is_that_of_scikit_learn_with_many_images_and_with_few(count: int, runs: Path) -> None:
+    images = load("digits()").train.x[:count]
+    module = PCA(variance=0.9).fit(setup(runs, images))
+    theirs = decomposition.PCA(n_components=0.9, svd_solver="full").fit(images.flatten(1).double().numpy() / 255)
+    x = some()
+    expected = theirs.inverse_transform(theirs.transform(x.flatten(1).double().numpy()))
+    assert len(module.axes) == theirs.n_components_
+    assert np.allclose(module(x).flatten(1).numpy(), expected, atol=1e-4)
+    assert torch.allclose(module(module(x)), module(x), atol=1e-4)
+
+
+def test_all_components_change_nothing_and_too_many_are_refused(runs: Path) -> None:
+    images = (torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 255).to(torch.uint8)
+    small = setup(runs, images, (1, 4, 4))
+    x = torch.rand(5, 1, 4, 4)
+    assert torch.allclose(PCA(components=16).fit(small)(x), x, atol=1e-4)
+    for components, most in ((17, 16), (300, 16)):
+        with pytest.raises(InputError, match=f"asked for {components} components.*at most {most}"):
+            PCA(components=components).fit(small)
+    with pytest.raises(InputError, match="at most 9"):
+        PCA(components=10, examples=10).fit(small)
+
+
+def test_images_that_are_all_alike_have_one_component(runs: Path) -> None:
+    images = torch.full((50, 1, 8, 8), 100, dtype=torch.uint8)
+    images[25:, 0, 0, 0] = 200
+    for count in (50, 20):
+        module = PCA(variance=1.0).fit(setup(runs, images[15 : 15 + count] if count < 50 else images))
+        assert module.axes.isfinite().all()
+        assert float(module(images[:2] / 255).isfinite().float().mean()) == 1
+
+
+@pytest.mark.parametrize("quality", [5, 30, 50, 75, 95])
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 9, 13), (1, 16, 8)])
+def test_jpeg_is_that_of_a_jpeg_library(quality: int, shape: tuple[int, int, int]) -> None:
+    """Smooth images with noise; libjpeg works in whole numbers, so here and there a wave is rounded the other way."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.nn.functional.interpolate(torch.rand(4, shape[0], 3, 3, generator=generator), shape[1:], mode="bicubic")
+    x = (x + 0.05 * torch.randn(x.shape, generator=generator)).clamp(0, 1)
+    x = (x * 255).round() / 255
+    ours = (MASKS.parse(f"jpeg(quality={quality})").blank(shape, {})(x) * 255).round().numpy()
+    theirs = []
+    for image in x:
+        pixels = (image * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).numpy()
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, "JPEG", quality=quality, subsampling=0)
+        opened = np.asarray(Image.open(file)).astype(float)
+        theirs.append(opened.reshape(*shape[1:], shape[0]).transpose(2, 0, 1))
+    apart, changed = np.abs(ours - np.stack(theirs)), np.abs(x.numpy() * 255 - np.stack(theirs))
+    assert apart.mean() < 0.25 * changed.mean()
+    assert np.quantile(apart, 0.9) <= 1
+
+
+def test_the_median_is_that_of_scipy_and_hands_its_gradient_to_one_pixel() -> None:
+    x = some(3)
+    found = MASKS.parse("median(size=3)").blank((1, 8, 8), {})(x)
+    expected = np.stack([median_filter(image[0].numpy(), 3, mode="mirror") for image in x])
+    assert np.allclose(found[:, 0].numpy(), expected)
+    leaf = torch.rand(1, 1, 5, 5, requires_grad=True)
+    (slope,) = torch.autograd.grad(MASKS.parse("median()").blank((1, 5, 5), {})(leaf)[0, 0, 2, 2], leaf)
+    assert int((slope != 0).sum()) == 1
+    assert float(slope.sum()) == 1
+
+
+def test_bits_leave_as_many_levels() -> None:
+    x = torch.linspace(0, 1, 256).view(1, 1, 16, 16)
+    for bits in (1, 3, 8):
+        found = MASKS.parse(f"bit_depth(bits={bits})").blank((1, 16, 16), {})(x)
+        assert len(found.unique()) == 2**bits
+        assert float((found - x).abs().max()) <= 0.5 / (2**bits - 1) + 1e-6
+        assert torch.equal(MASKS.parse(f"bit_depth(bits={bits})").blank((1, 16, 16), {})(found), found)
+
+
+def test_noise_lies_where_it_should_and_differs_each_time() -> None:
+    module = MASKS.parse("additive_noise(low=-0.1, high=0.2)").blank((1, 8, 8), {})
+    x = torch.full((500, 1, 8, 8), 0.5)
+    one, other = module(x), module(x)
+    assert -0.1 <= float((one - x).min()) < -0.09
+    assert 0.19 < float((one - x).max()) <= 0.2001
+    assert float((one - x).mean()) == pytest.approx(0.05, abs=0.005)
+    assert not torch.equal(one, other)
+    still = MASKS.parse("additive_noise(low=0, high=0)").blank((1, 8, 8), {})
+    assert torch.equal(still(x), x)
+
+
+def test_fewer_pixels_keep_what_is_even_and_lose_what_is_fine() -> None:
+    even = torch.full((1, 1, 8, 8), 0.3)
+    fine = (torch.arange(8)[:, None] + torch.arange(8)).remainder(2).float().view(1, 1, 8, 8)
+    for way in ("nearest", "bilinear", "bicubic", "area"):
+        module = MASKS.parse(f"downsample(factor=0.5, interpolation='{way}')").blank((1, 8, 8), {})
+        assert torch.allclose(module(even), even, atol=1e-5)
+        if way != "nearest":
+            assert float((module(fine) - 0.5).abs()[..., 2:-2, 2:-2].max()) < 0.05
+    nearest = MASKS.parse("downsample(factor=0.5, interpolation='nearest')").blank((1, 8, 8), {})
+    assert len(nearest(fine).unique()) == 1  # aliasing: every second pixel
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("pca(variance=0)", "variance is a share"),
+        ("pca(components=-1)", "at least 0"),
+        ("additive_noise(low=0.2, high=0.1)", "low first"),
+        ("downsample(factor=1)", "share of the sides"),
+        ("downsample(interpolation='cubic')", "bicubic"),
+        ("jpeg(quality=0)", "1 to 100"),
+        ("bit_depth(bits=9)", "1 to 8"),
+        ("median(size=2)", "odd whole number"),
+    ],
+)
+def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        MASKS.parse(call)
+
+
+def test_images_that_do_not_fit_are_refused() -> None:
+    for call, shape, said in (
+        ("jpeg()", (2, 8, 8), "one channel or three"),
+        ("median(size=9)", (1, 4, 4), "too large"),
+        ("downsample(factor=0.1)", (1, 4, 4), "leaves no pixel"),
+    ):
+        with pytest.raises(InputError, match=said):
+            MASKS.parse(call).blank(shape, {})
