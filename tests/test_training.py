@@ -267,7 +267,7 @@ def test_bf16_trains_and_judges_in_float32(tmp_path: Path) -> None:
     ("field", "value", "said"),
     [
         ("epochs", "three", "epochs"),
-        ("epochs", 0, "at least 1"),
+        ("epochs", -1, "at least 0"),
         ("epoch", 3, "did you mean 'epochs'"),
         ("defence", "advers()", "did you mean 'adversarial'"),
         ("defence", "adversarial(attack=pgd(step=3), threat=linf(0.1))", "did you mean 'steps'"),

@@ -50,7 +50,7 @@ class Recipe:
     normalise: Normalisation = "none"
     train_on: TrainOn = "train"
     limit: int = 0  # train on so many images, drawn by the seed; 0: on all
-    epochs: int = 10
+    epochs: int = 10  # 0: the weights that the model brings along stay as they are
     batch_size: int = 128
     precision: Precision = "32-true"
     seed: int = 0
@@ -59,9 +59,9 @@ class Recipe:
     def __post_init__(self) -> None:
         if (self.model is None) == (self.generative is None):
             raise InputError("recipe: set model, to train a classifier, or generative, and not both")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"recipe: {name} must be at least 1, not {getattr(self, name)}")
+        for name, least in (("epochs", 0), ("batch_size", 1)):
+            if getattr(self, name) < least:
+                raise InputError(f"recipe: {name} must be at least {least}, not {getattr(self, name)}")
 
     @staticmethod
     def of(fields: Mapping[str, object]) -> "Recipe":
@@ -210,6 +210,7 @@ def _makers(
     def classifier() -> nn.Module:
         assert recipe.model is not None  # what trains a generative model asks for no classifier
         network = recipe.model.build(dataset.shape, len(dataset.classes))
+        recipe.model.fill(network)
         return assemble(normalise, network).to(fabric.device)
 
     def learner(network: nn.Module) -> Learner:

@@ -12,8 +12,9 @@ from sparring.models.convnet import ConvNet
 from sparring.models.lenet import LeNet
 from sparring.models.mlp import MLP
 from sparring.models.resnet import ResNet18
+from sparring.models.squeezenet import SqueezeNet
 
-MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ConvNet, ResNet18))
+MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ConvNet, ResNet18, SqueezeNet))
 
 
 def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
@@ -23,4 +24,4 @@ def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
     return whole
 
 
-__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "assemble"]
+__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "SqueezeNet", "assemble"]

@@ -16,3 +16,6 @@ class Model(Component, ABC):
 
         Raises InputError when the architecture cannot take that shape.
         """
+
+    def fill(self, network: nn.Module) -> None:  # most have none
+        """Give a fresh network the weights that this model brings along, if it does; raises InputError if they fail."""
