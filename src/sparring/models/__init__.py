@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sparring.core.spec import Catalogue
+from sparring.models.adapted import adapt
 from sparring.models.base import Model
 from sparring.models.cnn import CNN
 from sparring.models.convnet import ConvNet
@@ -24,4 +25,4 @@ def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
     return whole
 
 
-__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "SqueezeNet", "assemble"]
+__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "SqueezeNet", "adapt", "assemble"]

@@ -1,0 +1,97 @@
+"""A network of someone else's, made to take what every classifier here takes: float images in [0, 1], to logits."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sparring.core.errors import InputError
+
+Order = Literal["rgb", "bgr"]
+
+
+class Adapted(nn.Module):
+    """Images (B, C, H, W) in [0, 1] to the logits (B, K) of a network that wants them otherwise; see `adapt`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: Tensor,
+        std: Tensor,
+        scale: float,
+        size: tuple[int, int] | None,
+        order: Order,
+        output: int | str | None,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+        self._scale, self._size, self._order, self._output = scale, size, order, output
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits; raises InputError if the network gives something else."""
+        if self._size is not None and tuple(x.shape[2:]) != self._size:
+            x = F.interpolate(x, self._size, mode="bilinear", align_corners=False, antialias=True)
+        if self._order == "bgr":
+            x = x.flip(1)
+        return _logits(self.network((x * self._scale - self.mean) / self.std), self._output)
+
+
+def adapt(
+    network: nn.Module,
+    *,
+    mean: float | Sequence[float] = 0.0,
+    std: float | Sequence[float] = 1.0,
+    scale: float = 1.0,
+    size: tuple[int, int] | None = None,
+    order: Order = "rgb",
+    output: int | str | None = None,
+) -> nn.Module:
+    """Return a classifier around `network`, in its mode, so that eps is a share of the pixel range whatever it wants.
+
+    Images in [0, 1] are resized to `size` (H, W), reversed in their channels if `order` is "bgr", multiplied by `scale`
+    (255 for networks that take whole levels), and normalised by `mean` and `std`, of each channel in `order` and in the
+    scaled range. `output`: which of several outputs holds the logits, by place or by name. Raises InputError for what
+    cannot be.
+    """
+    if not scale > 0:
+        raise InputError(f"adapt: scale must be more than 0, not {scale}")
+    centre, spread = (torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (mean, std))
+    if not bool((spread > 0).all()):
+        raise InputError(f"adapt: std must be more than 0 in every channel, not {std}")
+    if order not in ("rgb", "bgr"):
+        raise InputError(f'adapt: order is "rgb" or "bgr", not {order!r}')
+    return Adapted(network, centre, spread, scale, size, order, output).train(network.training)
+
+
+def _logits(given: object, output: int | str | None) -> Tensor:
+    """Return the logits among what a network gives."""
+    if isinstance(given, Tensor) and output is None:
+        return given
+    parts: dict[int | str, object] = {}
+    if isinstance(given, dict):
+        parts = given
+    elif isinstance(given, tuple | list):
+        parts = {**dict(enumerate(given)), **{place - len(given): part for place, part in enumerate(given)}}
+    if output is None or output not in parts:
+        raise InputError(
+            f"adapt: the network gives {_shown(given)}; say which holds the logits: adapt(..., output=...)"
+        )
+    found = parts[output]
+    if not isinstance(found, Tensor):
+        raise InputError(f"adapt: output {output!r} is {type(found).__name__}, no tensor of logits")
+    return found
+
+
+def _shown(given: object) -> str:
+    if isinstance(given, dict):
+        return f"a dictionary of {', '.join(map(repr, given))}"
+    if isinstance(given, tuple | list):
+        return f"{len(given)} things"
+    return f"one {type(given).__name__}"
