@@ -125,8 +125,9 @@ class GenerativeModel(Generative):
 
 
 def remember_spread(state: State, x: Tensor) -> None:
-    """Keep how much real images differ: the mean over pixels of their standard deviation; called by each step."""
-    state.extra[SPREAD] = x.std(0, correction=0).mean()
+    """Keep how much the images of the first batch differ: the mean over pixels of their standard deviation."""
+    if SPREAD not in state.extra:
+        state.extra[SPREAD] = x.std(0, correction=0).mean()
 
 
 def watch_spread(network: GenerativeNetwork, state: State, metrics: dict[str, float]) -> None:
