@@ -93,6 +93,7 @@ def evaluate(
         str, typer.Option("--statistics", help="Of batch norm: running; or batch, for comparison with papers only.")
     ] = "running",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    trust: Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes its model.")] = False,
 ) -> None:
     """Attack a trained classifier and say what is left of it.
 
@@ -111,7 +112,7 @@ def evaluate(
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
 
-    fitted = open_run(run)
+    fitted = open_run(run, trust=trust)
     source = SOURCES.parse(data) if data else Recipe.read(run / "recipe.toml").data
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(

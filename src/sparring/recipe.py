@@ -153,7 +153,7 @@ def fit(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     run = run_of(recipe, runs)
     if run.finished:
-        return open_run(run.path)
+        return open_run(run.path, trust=True)
     if run.begun and not resume:
         raise InputError(
             f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
@@ -186,14 +186,15 @@ def fit(
         if isinstance(deployed, Masked):
             description["masks"] = deployed.description
     run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
-    return open_run(run.path)
+    return open_run(run.path, trust=True)  # the recipe at hand has just had it made
 
 
-def open_run(path: str | Path) -> Fitted:
+def open_run(path: str | Path, *, trust: bool = False) -> Fitted:
     """Open a finished run, of a classifier or a generative model; raises InputError as `load` does."""
     run = Run(Path(path))
-    opened = load_generative if "generative" in run.read_description() else load
-    return Fitted(run, opened(path))
+    if "generative" in run.read_description():
+        return Fitted(run, load_generative(path))
+    return Fitted(run, load(path, trust=trust))
 
 
 def training_split(recipe: Recipe, dataset: Dataset) -> Split:

@@ -14,7 +14,7 @@ from torch import nn
 
 from sparring.core.errors import InputError
 from sparring.models import CNN, SqueezeNet
-from sparring.models.squeezenet import fill
+from sparring.models.weights import fill
 from sparring.recipe import Recipe, fit
 
 SAMPLE = Path(os.environ.get("SPARRING_DATA", "../shared/data")) / "imagenet-sample"

@@ -23,6 +23,7 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.USub: operator.neg,
     ast.UAdd: operator.pos,
 }
+MORE = "arguments"  # the field that holds arguments which no field is named after
 CONSTANTS: dict[str, object] = {"inf": math.inf, "true": True, "false": False}  # as TOML writes them too
 
 
@@ -30,6 +31,7 @@ class Component:
     """Something that a call string names: a frozen dataclass with a `name`, listed in its package's catalogue.
 
     `repr` is the call string with every argument, which stays true when a default changes; `str` leaves defaults out.
+    A component with a field called `arguments`, pairs of names and plain values, takes any argument more.
     """
 
     name: ClassVar[str]
@@ -45,7 +47,9 @@ class Component:
         return self._call(str, (f for f in _arguments(self) if getattr(self, f.name) != f.default))
 
     def _call(self, show: Callable[[object], str], fields: "Iterable[dataclasses.Field[Any]]") -> str:
-        return f"{self.name}({', '.join(f'{f.name}={_show(getattr(self, f.name), show)}' for f in fields)})"
+        shown = [f"{f.name}={_show(getattr(self, f.name), show)}" for f in fields]
+        more: tuple[tuple[str, object], ...] = getattr(self, MORE, ())
+        return f"{self.name}({', '.join([*shown, *(f'{key}={_show(value, show)}' for key, value in more)])})"
 
 
 C = TypeVar("C", bound=Component)
@@ -87,7 +91,11 @@ class Catalogue(Generic[C]):
         if len(call.args) > len(fields):
             raise InputError(f"{call.name}: takes at most {len(fields)} arguments, not {len(call.args)}")
         given = dict(zip((f.name for f in fields), call.args, strict=False))
+        more = {}
         for key, value in call.kwargs:
+            if key not in {f.name for f in fields} and _takes_more(component) and _plain(value):
+                more[key] = value
+                continue
             if key not in {f.name for f in fields}:
                 raise InputError(f"{call.name}: unknown argument {key!r}{suggest(key, (f.name for f in fields))}")
             if key in given:
@@ -97,7 +105,8 @@ class Catalogue(Generic[C]):
         if missing:
             raise InputError(f"{call.name}: argument {missing[0]!r} is missing")
         hints = get_type_hints(component)
-        return component(**{key: convert(value, hints[key], f"{call.name}: {key}") for key, value in given.items()})
+        found = {key: convert(value, hints[key], f"{call.name}: {key}") for key, value in given.items()}
+        return component(**found, **({MORE: tuple(sorted(more.items()))} if more else {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,6 +242,14 @@ def _arguments(component: Component | type[Component]) -> "list[dataclasses.Fiel
     """Return the fields that a call string names; one with `repr=False` is no argument (a loaded model, say)."""
     fields = dataclasses.fields(component)  # type: ignore[arg-type]  # every component is a dataclass
     return [f for f in fields if f.init and f.repr]
+
+
+def _takes_more(component: type[Component]) -> bool:
+    return MORE in {f.name for f in dataclasses.fields(component)}  # type: ignore[arg-type]  # as above
+
+
+def _plain(value: object) -> bool:
+    return not isinstance(value, Call) and (not isinstance(value, tuple) or all(map(_plain, value)))
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

@@ -10,12 +10,15 @@ from sparring.models.adapted import adapt
 from sparring.models.base import Model
 from sparring.models.cnn import CNN
 from sparring.models.convnet import ConvNet
+from sparring.models.external import External
+from sparring.models.from_timm import Timm
+from sparring.models.from_torchvision import Torchvision
 from sparring.models.lenet import LeNet
 from sparring.models.mlp import MLP
 from sparring.models.resnet import ResNet18
 from sparring.models.squeezenet import SqueezeNet
 
-MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ConvNet, ResNet18, SqueezeNet))
+MODELS = Catalogue(Model, "model", (MLP, LeNet, CNN, ConvNet, ResNet18, SqueezeNet, Timm, Torchvision, External))
 
 
 def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
@@ -25,4 +28,18 @@ def assemble(normalise: nn.Module, network: nn.Module) -> nn.Module:
     return whole
 
 
-__all__ = ["CNN", "MLP", "MODELS", "ConvNet", "LeNet", "Model", "ResNet18", "SqueezeNet", "adapt", "assemble"]
+__all__ = [
+    "CNN",
+    "MLP",
+    "MODELS",
+    "ConvNet",
+    "External",
+    "LeNet",
+    "Model",
+    "ResNet18",
+    "SqueezeNet",
+    "Timm",
+    "Torchvision",
+    "adapt",
+    "assemble",
+]

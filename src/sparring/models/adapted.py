@@ -30,8 +30,8 @@ class Adapted(nn.Module):
     ) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
         self._scale, self._size, self._order, self._output = scale, size, order, output
 
     def forward(self, x: Tensor) -> Tensor:

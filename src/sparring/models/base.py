@@ -1,6 +1,7 @@
 """The contract of a model: a component that builds a classifier for any image shape and number of classes."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import nn
 
@@ -8,7 +9,12 @@ from sparring.core.spec import Component
 
 
 class Model(Component, ABC):
-    """A classifier's architecture; `build` gives fresh weights from torch's global random state."""
+    """A classifier's architecture; `build` gives fresh weights from torch's global random state.
+
+    `outside`: whether building it imports code that is not ours.
+    """
+
+    outside: ClassVar[bool] = False
 
     @abstractmethod
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -15,9 +15,10 @@ from sparring.models.wrappers import blank_normaliser
 from sparring.training.runs import Run
 
 
-def load(path: str | Path) -> nn.Module:
+def load(path: str | Path, *, trust: bool = False) -> nn.Module:
     """Open the classifier of a finished run, in evaluation mode: float images (B, C, H, W) in [0, 1] to logits (B, K).
 
+    `trust`: whether code from outside may be imported, if the run's model is made by it.
     Raises InputError if the folder is no finished run, or its weights do not fit its description.
     """
     run = Run(Path(path))
@@ -25,8 +26,12 @@ def load(path: str | Path) -> nn.Module:
     if "generative" in about:
         raise InputError(f"{run.path}: a generative model was trained in this run, no classifier")
     with fits(run, "model"), seeded(0):  # the first weights are drawn, then replaced
-        shape = shape_of(about)
-        network = MODELS.parse(about["model"]).build(shape, len(about["classes"]))
+        shape, made = shape_of(about), MODELS.parse(about["model"])
+        if made.outside and not trust:
+            raise InputError(
+                f"{run.path}: its model is code from outside, {made}; open it with trust if you trust that"
+            )
+        network = made.build(shape, len(about["classes"]))
         model = assemble(blank_normaliser(about["normalise"], shape), network)
         if "masks" in about:
             model = blank_masked(about["masks"], shape, model)

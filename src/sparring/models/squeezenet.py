@@ -1,16 +1,13 @@
 """SqueezeNet 1.0 (Iandola et al. 2016, arXiv:1602.07360)."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
-from sparring.data.download import data_folders
 from sparring.models.base import Model
+from sparring.models.weights import fill, read_weights
 
 FIRES = (  # channels in, squeezed, and of each of the two expansions; None: a pool
     (96, 16, 64), (128, 16, 64), (128, 32, 128), None,
@@ -80,35 +77,3 @@ class Fire(nn.Module):
 
 def _pool() -> nn.Module:
     return nn.MaxPool2d(3, 2, ceil_mode=True)
-
-
-def read_weights(name: str) -> dict[str, Tensor]:
-    """Read a safetensors file, as `name` says or below a data folder; raises InputError naming it."""
-    places = [Path(name), *(folder / name for folder in data_folders())]
-    path = next((place for place in places if place.is_file()), None)
-    if path is None:
-        raise InputError(f"weights: {name} is not to be found; looked at {', '.join(map(str, places))}")
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path}: not readable as safetensors ({error})") from None
-
-
-def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Load weights by name; raises InputError that says which names or shapes differ."""
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in weights.items()}
-    missing, foreign = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    shapes = [
-        f"{name} is {given[name]}, not {wanted[name]}"
-        for name in wanted
-        if name in given and given[name] != wanted[name]
-    ]
-    told = [f"missing {_some(missing)}"] * bool(missing) + [f"unknown {_some(foreign)}"] * bool(foreign) + shapes[:3]
-    if told:
-        raise InputError(f"{where}: these weights are of another network: {'; '.join(told)}")
-    network.load_state_dict(weights)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

@@ -1,0 +1,36 @@
+"""A network that a function of one's own makes."""
+
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from sparring.core.errors import InputError
+from sparring.models.outside import Outside, opened
+
+
+@dataclass(frozen=True, kw_only=True)
+class External(Outside):
+    """What a function returns, such as external("package.module:function", width=3).
+
+    It is called with the images' shape (C, H, W), the number of classes and the arguments given here, all by name, and
+    returns a module from float images in [0, 1] to logits, with weights fresh or not.
+    """
+
+    name = "external"
+    path: str = field(kw_only=False)
+    arguments: tuple[tuple[str, object], ...] = field(default=(), repr=False)
+
+    def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
+        module, colon, function = self.path.partition(":")
+        if not colon or not module or not function:
+            raise InputError(f'external: expected "package.module:function", not {self.path!r}')
+        made = getattr(opened(module, f"external({self.path!r})"), function, None)
+        if not callable(made):
+            raise InputError(f"external: {module} has no function {function!r}")
+        try:
+            network = made(shape=shape, classes=classes, **dict(self.arguments))
+        except TypeError as error:
+            raise InputError(f"external: {self.path}: {error}") from None
+        if not isinstance(network, nn.Module):
+            raise InputError(f"external: {self.path} returns {type(network).__name__}, no torch.nn.Module")
+        return network

@@ -1,0 +1,45 @@
+"""What networks from outside share: their code is not ours, and importing it runs it."""
+
+import importlib
+from abc import abstractmethod
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from sparring.core.errors import InputError
+from sparring.models.base import Model
+from sparring.models.weights import fill
+
+
+class Outside(Model):
+    """A model whose code comes from elsewhere; a run folder that names one opens only with `trust=True`."""
+
+    outside = True
+
+
+class Collected(Outside):
+    """One of a package that many use and not all have, by its name there, with weights that were released."""
+
+    architecture: str
+    pretrained: bool
+
+    @abstractmethod
+    def create(self, *, pretrained: bool, classes: int | None) -> Any:  # the package's own class
+        """Return the package's network, with the released weights or fresh; `classes` None: as many as released."""
+
+    def fill(self, network: nn.Module) -> None:
+        if not self.pretrained:
+            return
+        weights: dict[str, Tensor] = self.create(pretrained=True, classes=None).state_dict()
+        fill(
+            network, {f"network.{name}": value for name, value in weights.items()}, f"{self.name}: {self.architecture}"
+        )
+
+
+def opened(module: str, asked: str) -> ModuleType:
+    """Import a module; raises InputError that says who asked for it and how it is to be had."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"{asked}: the module {module!r} cannot be imported ({error})") from None

@@ -1,0 +1,161 @@
+"""Networks from outside: stubbed packages, a function of one's own, and what a run folder may import."""
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from sparring.cli import app
+from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.models import MODELS
+from sparring.models.saved import load
+from sparring.recipe import Recipe, fit, open_run
+
+FIELDS = {"data": "digits()", "epochs": 1, "limit": 128}
+
+
+class Net(nn.Module):
+    """What the stubbed packages make: digits of 8x8, as many classes as asked for, else 10."""
+
+    def __init__(self, classes: int, level: float = 0.0) -> None:
+        super().__init__()
+        self.pretrained_cfg = {"mean": (0.5,), "std": (0.25,)}
+        self.last = nn.Linear(64, classes)
+        if level:
+            nn.init.constant_(self.last.weight, level)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(x.flatten(1))
+
+
+def create_model(name: str, *, pretrained: bool, num_classes: int = 10) -> Net:
+    if name == "unknown":
+        raise RuntimeError("Unknown model (unknown)\n see the list")
+    return Net(num_classes, 0.125 if pretrained else 0.0)
+
+
+def get_model(name: str, *, weights: str | None, num_classes: int = 10) -> Net:
+    if name == "unknown":
+        raise ValueError("Unknown model unknown")
+    return Net(num_classes, 0.25 if weights == "DEFAULT" else 0.0)
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
+    monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
+    monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace(get_model=get_model))
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Give the name of a module with functions that make networks."""
+    (tmp_path / "my_networks.py").write_text(
+        "from torch import nn\n"
+        "def wide(shape, classes, width=4, names=()):\n"
+        "    size = shape[0] * shape[1] * shape[2]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.ReLU(), nn.Linear(width, classes))\n"
+        "def nothing(shape, classes):\n    return 3\n"
+        "thing = 3\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "my_networks"
+    sys.modules.pop("my_networks", None)
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize(
+    ("call", "level", "mean", "std"),
+    [("timm('resnet')", 0.125, 0.5, 0.25), ("torchvision('resnet', pretrained=true)", 0.25, None, None)],
+)
+def test_a_packages_network_comes_with_its_weights_and_its_normalisation(
+    call: str, level: float, mean: float | None, std: float | None
+) -> None:
+    model = MODELS.parse(call)
+    assert MODELS.parse(repr(model)) == model
+    with seeded(0):
+        network = model.build((1, 8, 8), 10)
+    model.fill(network)
+    assert torch.equal(network.network.last.weight, torch.full((10, 64), level))
+    if mean is not None:
+        x = torch.rand(3, 1, 8, 8)
+        assert torch.allclose(network(x), network.network((x - mean) / std), atol=1e-5)
+    fresh = MODELS.parse(call.split("'")[0] + "'resnet', pretrained=false)")
+    with seeded(0):
+        bare = fresh.build((1, 8, 8), 10)
+    fresh.fill(bare)
+    assert not torch.equal(bare.network.last.weight, network.network.last.weight)
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_what_a_package_cannot_give_is_said(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=f"{package}: unknown: Unknown model"):
+        MODELS.parse(f"{package}('unknown')").build((3, 8, 8), 10)
+    model = MODELS.parse(f"{package}('resnet')")
+    network = model.build((3, 8, 8), 7)
+    with pytest.raises(
+        InputError, match=r"weights are of another network: network.last.weight is \(10, 64\), not \(7, 64\)"
+    ):
+        model.fill(network)
+    for name in ("timm", "torchvision.models", "torchvision"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(InputError, match=f"{package}.*cannot be imported"):
+        model.build((3, 8, 8), 10)
+
+
+def test_a_function_of_ones_own_takes_its_arguments_from_the_call(mine: str) -> None:
+    model = MODELS.parse(f'external("{mine}:wide", width=7, names=("a", "b"))')
+    assert repr(model) == f"external(path='{mine}:wide', names=('a', 'b'), width=7)"
+    assert MODELS.parse(repr(model)) == model
+    assert model.build((1, 8, 8), 5)(torch.rand(2, 1, 8, 8)).shape == (2, 5)
+    assert MODELS.parse(f'external("{mine}:wide")').build((1, 8, 8), 5)[1].out_features == 4
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ('external("wide")', 'expected "package.module:function"'),
+        ('external("MINE:none")', "has no function 'none'"),
+        ('external("MINE:thing")', "has no function 'thing'"),
+        ('external("MINE:nothing")', "returns int, no torch.nn.Module"),
+        ('external("MINE:wide", depth=3)', "unexpected keyword argument 'depth'"),
+        ('external("not_there:wide")', "'not_there' cannot be imported"),
+    ],
+)
+def test_bad_functions_end_in_one_clear_line(call: str, said: str, mine: str) -> None:
+    with pytest.raises(InputError, match=said):
+        MODELS.parse(call.replace("MINE", mine)).build((1, 8, 8), 3)
+
+
+def test_arguments_must_be_plain_and_others_take_none() -> None:
+    with pytest.raises(InputError, match="unknown argument 'net'"):
+        MODELS.parse('external("a:b", net=cnn())')
+    with pytest.raises(InputError, match="unknown argument 'depth'"):
+        MODELS.parse("cnn(depth=3)")
+
+
+def test_a_run_folder_imports_nothing_unless_it_is_trusted(
+    mine: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe.of({**FIELDS, "model": f'external("{mine}:wide")'})
+    fitted = fit(recipe, runs=tmp_path, quiet=True)
+    x = torch.rand(3, 1, 8, 8)
+    sys.modules.pop(mine)
+    for opens in (load, open_run):
+        with pytest.raises(
+            InputError, match=r"code from outside, external\(path='my_networks:wide'\); open it with trust"
+        ):
+            opens(fitted.run.path)
+    assert mine not in sys.modules
+    assert torch.equal(load(fitted.run.path, trust=True)(x), fitted.model(x))
+    assert torch.equal(fit(recipe, runs=tmp_path, quiet=True).model(x), fitted.model(x))
+    command = ["evaluate", str(fitted.run.path), "--threat", "linf(0.1)", "--attack", "fgsm()", "--examples", "20"]
+    with pytest.raises(InputError, match="code from outside"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert CliRunner().invoke(app, [*command, "--trust"], catch_exceptions=False).exit_code == 0
