@@ -226,6 +226,14 @@ def with_values(like: Row, name: str, figure: str, values: list[float], mended: 
     ]
 
 
+def test_a_metric_that_only_newer_runs_have_is_left_out(result: tuple[StudyResult, Path]) -> None:
+    row = result[0].rows[0]
+    first, *rest = row.training
+    newer = replace(row, training=(replace(first, metrics={**first.metrics, "new": 1.0}), *rest))
+    for pair in ([row, newer], [newer, row]):
+        assert pooled_row(pair, (0, 1)).training[0].metrics == pytest.approx(first.metrics)
+
+
 def test_pooling_gives_the_mean_with_the_t_interval_and_every_check_once(result: tuple[StudyResult, Path]) -> None:
     values = [0.4, 0.6, 0.8, 0.9]
     row = pooled_row(with_values(result[0].rows[2], "r", "f", values), range(4))
@@ -236,6 +244,14 @@ def test_pooling_gives_the_mean_with_the_t_interval_and_every_check_once(result:
     assert row.evaluation.flags == (Flag("a check", "warn", "said (first of 3 in 4 trainings)"),)
     only = with_values(result[0].rows[2], "r", "f", [0.3])
     assert pooled_row(only, [0]) is only[0]
+
+
+def test_an_eps_stays_what_it_is_to_the_bit(result: tuple[StudyResult, Path]) -> None:
+    """The mean of three times 0.1 is not 0.1."""
+    row = result[0].rows[0]
+    pooled = pooled_row([row, row, row], (0, 1, 2))
+    assert [p.eps for c in pooled.sweep for p in c.points] == [p.eps for c in row.sweep for p in c.points]
+    assert 0.1 in [p.eps for c in pooled.sweep for p in c.points]
 
 
 def test_bins_are_emptied_into_one_another(result: tuple[StudyResult, Path]) -> None:

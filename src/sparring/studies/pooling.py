@@ -36,13 +36,13 @@ def _pooled(parts: list[Any], most: float) -> Any:  # whatever stands in a recor
         values = {f.name: _pooled([getattr(part, f.name) for part in parts], most) for f in fields(first)}
         return replace(first, **values)
     if isinstance(first, dict):
-        each = [_pooled(list(values), most) for values in zip(*(part.values() for part in parts), strict=True)]
-        return dict(zip(first, each, strict=True))
+        common = [key for key in first if all(key in part for part in parts)]  # a metric may be newer than some runs
+        return {key: _pooled([part[key] for part in parts], most) for key in common}
     if isinstance(first, tuple) and len({len(part) for part in parts}) == 1:
         return tuple(_pooled(list(each), most) for each in zip(*parts, strict=True))
-    if isinstance(first, float):
+    if isinstance(first, float) and any(part != first for part in parts):
         return fmean(parts)
-    return first
+    return first  # of equal ones too: an eps must stay what it is, and three times 0.1 is not 0.3
 
 
 def _mean(values: list[float], most: float) -> Estimate:
