@@ -66,7 +66,7 @@ CALLS = (
     "generated(model='vae', share=0.5)",
     "generated(model='vae', share=0.5, defence=ema(defence=n_fgsm(threat=linf(0.1))))",
     "masked(masks=(defense_vae(model='plain'),))",
-    "masked(masks=(defense_vae(model='plain'), defense_gan(model='plain', recovery=recovery(steps=2), restarts=1)), "
+    "masked(masks=(defense_vae(model='plain'), defense_gan(model='plain', recovery=recovery(steps=2), restarts=0)), "
     "defence=adversarial(attack=fgsm(), threat=linf(0.1)))",
     "gat(threat=linf(0.1), perturber=perturber(hidden=(24,), sees='gradient'), power=0.1)",
 )

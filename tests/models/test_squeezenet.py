@@ -17,7 +17,7 @@ from sparring.models import CNN, SqueezeNet
 from sparring.models.weights import fill
 from sparring.recipe import Recipe, fit
 
-SAMPLE = Path(os.environ.get("SPARRING_DATA", "../shared/data")) / "imagenet-sample"
+SAMPLE = Path(os.environ.get("SPARRING_DATA") or Path(__file__).parents[3] / "shared" / "data") / "imagenet-sample"
 
 
 def test_it_has_the_parameters_of_the_paper() -> None:
