@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,10 @@ from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load as load_model
 from sparring.recipe import Recipe
 from sparring.studies import read_plan, run_study
-from sparring.studies.expansion import expand
+from sparring.studies.expansion import Training, expand
 from sparring.studies.findings import decide, reproduction
-from sparring.studies.plan import ClaimPlan
+from sparring.studies.measuring import Measure
+from sparring.studies.plan import ClaimPlan, RowPlan
 from sparring.studies.pooling import pooled_row
 from sparring.studies.study import Workshop
 
@@ -206,6 +208,29 @@ def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
             read_plan(written(tmp_path, TOML.replace("[3, 5]", bad)))
     with pytest.raises(InputError, match="unknown row 'gane'; did you mean 'game'"):
         read_plan(written(tmp_path, TOML.replace('"alone", "game"', '"alone", "gane"')))
+
+
+def test_a_study_measures_nothing_twice_and_anew_what_has_changed(
+    result: tuple[StudyResult, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = result[1] / "runs"
+    measured: list[tuple[str, int]] = []
+    at_work = Measure.row
+
+    def counted(self: Measure, row: RowPlan, training: Training, *rest: Any) -> Row:
+        measured.append((row.name, training.seed))
+        return at_work(self, row, training, *rest)
+
+    monkeypatch.setattr(Measure, "row", counted)
+    again, _ = run_study(written(tmp_path), runs=runs, out=tmp_path / "again", quiet=True)
+    assert measured == []
+    assert again.rows == result[0].rows
+    assert all(row.evaluation.arrays for row in again.rows)
+    changed = TOML.replace(
+        'published = { "accuracy under alone" = 0.5 }', 'published = { "accuracy under alone" = 0.4 }'
+    )
+    run_study(written(tmp_path, changed), runs=runs, out=tmp_path / "changed", quiet=True)
+    assert measured == [("vanilla", 3), ("vanilla", 5)]
 
 
 # -------------------------------------------------------------------------------------------------- figures over seeds

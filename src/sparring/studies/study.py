@@ -13,6 +13,7 @@ from sparring.recipe import RUNS, Fitted, Recipe, fit
 from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import Training, expand, fill_in, recipe_of
 from sparring.studies.findings import findings
+from sparring.studies.kept import kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import RowPlan, Settings, StudyPlan, read_plan
 from sparring.studies.pooling import pooled_row
@@ -82,9 +83,22 @@ class Workshop:
         rows = []
         for row, trainings in expanded:
             if row.role == "defence" and not row.generative:
-                each = [measure.row(row, t, *fitted[t.run], runs.get(t.seed, {})) for t in trainings]
+                each = [self._measured(measure, row, t, *fitted[t.run], runs.get(t.seed, {})) for t in trainings]
                 rows.append(pooled_row(each, [training.seed for training in trainings]))
         return tuple(rows)
+
+    def _measured(
+        self, measure: Measure, row: RowPlan, training: Training, fitted: Fitted, dataset: Dataset, runs: dict[str, str]
+    ) -> Row:
+        return kept_row(
+            fitted.run.path,
+            row,
+            measure.plan,
+            repr(measure.threat),
+            dataset.source,
+            runs,
+            lambda: measure.row(row, training, fitted, dataset, runs),
+        )
 
     def generatives(self, chosen: Settings) -> tuple[GenerativeRow, ...]:
         """Train every generative model with each of its seeds, and measure those of the first."""
