@@ -84,9 +84,10 @@ def surrogates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     recipe = Recipe.of({"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)", "epochs": 1})
     fit(recipe, runs=folder, quiet=True).run.path.rename(folder / "surrogate")
-    vae = {"data": "digits()", "generative": "vae(latent=8, width=8, conditional=true)", "optimiser": "adam(lr=0.01)"}
-    fit(Recipe.of({**vae, "epochs": 5}), runs=folder, quiet=True).run.path.rename(folder / "vae")
-    plain = {**vae, "generative": "vae(latent=8, width=8)", "epochs": 5}
+    vae = {"data": "digits()", "optimiser": "adam(lr=0.01)", "epochs": 30}
+    conditional = {**vae, "generative": "vae(latent=8, width=8, conditional=true)"}
+    fit(Recipe.of(conditional), runs=folder, quiet=True).run.path.rename(folder / "vae")
+    plain = {**vae, "generative": "vae(latent=8, width=8)"}
     fit(Recipe.of(plain), runs=folder, quiet=True).run.path.rename(folder / "plain")
     return folder
 
