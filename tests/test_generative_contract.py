@@ -330,7 +330,7 @@ def test_images_that_are_too_small_are_refused() -> None:
 def test_an_autoencoder_draws_nothing_and_a_gan_encodes_nothing() -> None:
     with pytest.raises(InputError, match="has no prior"):
         made("autoencoder()").draw(3, generator())
-    with pytest.raises(InputError, match="has no encoder"):
+    with pytest.raises(InputError, match=r"has no encoder; train one: generative = \"encoding\(model="):
         made("gan()").encode(torch.rand(2, 1, 8, 8))
 
 

@@ -138,6 +138,25 @@ def test_features_may_be_the_target(target: str) -> None:
         )
 
 
+def test_a_search_in_training_mode_is_that_in_use_and_leaves_every_mode_flag_and_buffer() -> None:
+    with seeded(3):
+        classifier = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(), nn.Linear(64, 10))
+    x, y, _ = drawn()
+    recovery = RECOVERIES.parse("recovery(steps=3, target='both', classifier='run', layer='3')")
+    wanted, _ = recover(network(), x, y, recovery, classifier=classifier.eval())
+    model = network().train()
+    model.decoder[1].eval()  # type: ignore[index, operator]  # a Sequential
+    classifier.train()
+    buffers = [buffer.clone() for buffer in classifier.buffers()]
+    modules = [*model.modules(), *classifier.modules()]
+    before = [module.training for module in modules]
+    found, _ = recover(model, x, y, recovery, classifier=classifier)
+    assert torch.equal(found, wanted)
+    assert [module.training for module in modules] == before
+    assert all(map(torch.equal, buffers, classifier.buffers()))
+    assert all(parameter.requires_grad for parameter in model.parameters())
+
+
 def test_broken_images_harm_nobody_else() -> None:
     x, y, _ = drawn()
     whole, _ = recover(network(), x, y, Recovery(steps=20, polish=5))

@@ -11,7 +11,7 @@ from sparring.core.errors import InputError, TrainingError
 from sparring.core.spec import Component
 from sparring.core.threat import TINY
 from sparring.core.trainable import Setup, State, Trainable
-from sparring.generative.networks import conv_encoder, quick
+from sparring.generative.networks import conv_encoder, in_use, quick
 
 COLLAPSED = 0.05  # the spread of drawn images, of that of real ones, below which they are all alike
 DRAWN = 256  # images, to see whether they are
@@ -61,7 +61,7 @@ class GenerativeNetwork(nn.Module):
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return codes (B, latent) of images (B, C, H, W) in [0, 1]; raises InputError without an encoder."""
         if self.encoder is None:
-            raise InputError(f"{self.about.name}: has no encoder; train one: generative = \"encoder(model='RUN')\"")
+            raise InputError(f"{self.about.name}: has no encoder; train one: generative = \"encoding(model='RUN')\"")
         codes: Tensor = self.encoder(x, self.shares(y, x))[:, : self.latent]
         return codes
 
@@ -138,11 +138,9 @@ def watch_spread(network: GenerativeNetwork, state: State, metrics: dict[str, fl
     where = state.extra[SPREAD].device
     groups = network.classes if network.about.conditional else 1
     y = torch.arange(groups, device=where).repeat_interleave(max(DRAWN // groups, 2))
-    training = network.training
-    with torch.no_grad():
-        z = network.eval().draw(len(y), torch.Generator(where).manual_seed(0))
+    with torch.no_grad(), in_use(network):
+        z = network.draw(len(y), torch.Generator(where).manual_seed(0))
         drawn = network.decode(z, y).view(groups, -1, *network.shape)
-    network.train(training)
     metrics[SPREAD] = float(drawn.std(1, correction=0).mean()) / max(float(state.extra[SPREAD]), TINY)
     if metrics[SPREAD] < COLLAPSED:
         raise TrainingError(f"the {network.about.name} has collapsed: all images that it draws are alike")

@@ -126,3 +126,15 @@ def held(network: nn.Module) -> Iterator[None]:
     finally:
         for parameter, requires_grad in wanted:
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def in_use(network: nn.Module) -> Iterator[None]:
+    """Let every module work as in use, not as in training, meanwhile; each is as it was afterwards."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

@@ -1,6 +1,7 @@
 """Latent recovery: codes from which a model draws given images (Lipton & Tripathi 2017, arXiv:1702.04782)."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import inf
 from typing import Literal
@@ -15,7 +16,7 @@ from sparring.core.randomness import derive, uniform
 from sparring.core.spec import Catalogue, Component
 from sparring.core.threat import TINY
 from sparring.generative.base import GenerativeNetwork
-from sparring.generative.networks import held
+from sparring.generative.networks import held, in_use
 from sparring.models.layers import named_layer, tapped
 
 BATCH = 500  # images at once: what fits into the processor's cache decides, not the memory
@@ -77,9 +78,10 @@ def recover(
         raise InputError(f"recovery: the model draws images {network.shape}, and these are {tuple(x.shape[1:])}")
     ids = torch.arange(len(x), device=x.device) if ids is None else ids
     z, error = x.new_zeros(len(x), network.latent), x.new_zeros(len(x))
-    for rows in torch.split(torch.arange(len(x), device=x.device), BATCH):
-        search = _Search(network, recovery, classifier, x[rows], y[rows], ids[rows], seed)
-        z[rows], error[rows] = search.codes(None if start is None else start[rows])
+    with in_use(network), held(network), nullcontext() if classifier is None else in_use(classifier):
+        for rows in torch.split(torch.arange(len(x), device=x.device), BATCH):
+            search = _Search(network, recovery, classifier, x[rows], y[rows], ids[rows], seed)
+            z[rows], error[rows] = search.codes(None if start is None else start[rows])
     return z, error
 
 
@@ -96,7 +98,7 @@ class _Search:
         ids: Tensor,
         seed: int,
     ) -> None:
-        self.network, self.recovery, self.ids, self.seed = network.eval(), recovery, ids, seed
+        self.network, self.recovery, self.ids, self.seed = network, recovery, ids, seed
         self.x = x.contiguous(memory_format=torch.channels_last)
         self.shares = network.shares(y, x)
         self.longest = float(chi.ppf(1 - RARE, network.latent)) if network.about.draws else inf
@@ -107,7 +109,7 @@ class _Search:
 
     def codes(self, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the best codes found, and the mean squared errors of their pixels."""
-        with held(self.network), torch.no_grad():
+        with torch.no_grad():
             z = self._adam(self._start() if start is None else start.clone())
             if self.recovery.polish:
                 z = self._better(z, self._shortened(lbfgs(self.objective, z, self.recovery.polish)))

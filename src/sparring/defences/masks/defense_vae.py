@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sparring.core.errors import InputError
 from sparring.defences.masks.purifying import Purifier, Purifying
 from sparring.generative import GenerativeNetwork
 
@@ -18,6 +17,4 @@ class DefenseVAE(Purifying):
     source = "arXiv:1812.06570"
 
     def around(self, network: GenerativeNetwork) -> Purifier:
-        if network.encoder is None:
-            raise InputError(f'defense_vae: {self.model} has no encoder; train one: generative = "encoding(model=...)"')
-        return Purifier(network)
+        return self.encoding(network)

@@ -24,6 +24,12 @@ class Purifying(Mask):
     def around(self, network: GenerativeNetwork) -> "Purifier":
         """Return the module; raises InputError if the network cannot serve."""
 
+    def encoding(self, network: GenerativeNetwork) -> "Purifier":
+        """Return the module that encodes and decodes; raises InputError if the network has no encoder."""
+        if network.encoder is None:
+            raise InputError(f'{self.name}: {self.model} has no encoder; train one: generative = "encoding(model=...)"')
+        return Purifier(network)
+
     def fit(self, setup: Setup) -> nn.Module:
         network = load_generative(Run.find(self.model, setup.runs).path)
         if network.shape != setup.shape:
@@ -41,7 +47,7 @@ class Purifying(Mask):
 
 
 class Purifier(nn.Module):
-    """Images (B, C, H, W) in [0, 1] to what a generative network makes of them."""
+    """Images (B, C, H, W) in [0, 1] to what a generative network, which is the mask's own, makes of them."""
 
     def __init__(self, network: GenerativeNetwork) -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from sparring.core.errors import InputError
 from sparring.defences.masks.purifying import Purifier, Purifying
 from sparring.generative import GenerativeNetwork
 
@@ -15,6 +14,4 @@ class Reconstruct(Purifying):
     source = "arXiv:1412.5068"
 
     def around(self, network: GenerativeNetwork) -> Purifier:
-        if network.encoder is None:
-            raise InputError(f"reconstruct: {self.model} has no encoder")
-        return Purifier(network)
+        return self.encoding(network)
