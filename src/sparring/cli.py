@@ -1,20 +1,14 @@
 """The command line: parse, call one function, print. Heavy imports wait until a command needs them."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
+from sparring.console import out, print_entries, print_evaluation, print_files, print_study
 from sparring.core.errors import InputError, TrainingError
-
-if TYPE_CHECKING:
-    from sparring.core.results import Estimate, Evaluation, StudyResult
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +30,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(no_args_is_help=True, help="Show, download and verify the datasets.")
 app.add_typer(data_app, name="data")
-out = Console(highlight=False)
-INDENT = (0, 0, 0, 4)
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of run folders.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
@@ -130,7 +122,7 @@ def evaluate(
     if as_json:
         out.print_json(path.read_text(encoding="utf-8"))
     else:
-        _print_evaluation(evaluation, path)
+        print_evaluation(evaluation, path)
 
 
 @app.command()
@@ -155,7 +147,7 @@ def study(
     result, page = run_study(
         name, budget=budget, changes=parse_changes(change or []), runs=runs, out=folder, device=device, quiet=quiet
     )
-    _print_study(result)
+    print_study(result)
     out.print(f"report: {page}", soft_wrap=True)
 
 
@@ -200,7 +192,7 @@ def list_components(
     if not kind:
         out.print("\n".join(f"sparring list {name}" for name in listing.KINDS))
         return
-    _print_entries(listing.rows_of(kind)[1])
+    print_entries(listing.rows_of(kind)[1])
 
 
 @data_app.command("list")
@@ -209,7 +201,7 @@ def data_list() -> None:
     from sparring.data.download import data_folders
     from sparring.listing import rows_of
 
-    _print_entries(rows_of("datasets")[1])
+    print_entries(rows_of("datasets")[1])
     out.print(f"looked up in: {', '.join(map(str, data_folders()))}", soft_wrap=True)
 
 
@@ -219,7 +211,7 @@ def data_verify(names: Annotated[list[str] | None, typer.Argument(help="Datasets
 
     sparring data verify mnist
     """
-    if _print_files(names):
+    if print_files(names):
         raise typer.Exit(2)
 
 
@@ -252,70 +244,3 @@ def main() -> None:
 def _fail(error: object, code: int) -> None:
     Console(stderr=True, highlight=False).print("error:", str(error), style="red", markup=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _print_evaluation(evaluation: "Evaluation", path: Path) -> None:
-    from sparring.attacks import ATTACKS
-
-    out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
-    for flag in evaluation.flags:
-        style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
-        out.print(f"{flag.severity.upper()}  {flag.message}", style=style, markup=False, soft_wrap=True)
-    rows = [("clean", _percent(evaluation.clean), "", "", "")]
-    for name, attacked in evaluation.attacked.items():
-        passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
-        success = f"{attacked.success_rate.value:.2%}" if attacked.success_rate.n else "-"
-        short = str(ATTACKS.parse(name))  # with what is not default
-        rows.append((short, _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
-    rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
-    _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
-    out.print(f"record: {path}", soft_wrap=True)
-
-
-def _print_study(result: "StudyResult") -> None:
-    rows = [
-        (row.name, _percent(row.evaluation.clean), _percent(row.evaluation.robust), row.evaluation.threat)
-        for row in result.rows
-    ]
-    _print_table(("defence", "clean (95 %)", "robust (95 %)", "threat"), rows)
-    for finding in result.findings:
-        out.print(f"{finding.verdict}: {finding.claim}. {finding.sentence}", markup=False, soft_wrap=True)
-
-
-def _print_files(names: list[str] | None) -> bool:
-    """Print a line for each published file; return whether one is corrupt."""
-    from sparring.data import SOURCES
-    from sparring.data.download import status
-
-    chosen = [SOURCES.parse(name) for name in names] if names else [kind() for kind in SOURCES if kind.name != "folder"]
-    rows, corrupt = [], False
-    for source in chosen:
-        files = status(source)
-        corrupt |= any(file.state == "corrupt" for file in files)
-        rows += [(source.name, f.file, f.problem or f.state, str(f.place or "")) for f in files]
-        if not files:
-            rows.append((source.name, "", "comes with scikit-learn", ""))
-    _print_table(("dataset", "file", "state", "place"), rows)
-    return corrupt
-
-
-def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap="%" in column)  # an interval is read at one glance
-    for row in rows:
-        table.add_row(*row)
-    out.print(table, markup=False)
-
-
-def _print_entries(rows: Sequence[Sequence[str]]) -> None:
-    """Print each row's call, and below it the facts and the summary, which no width of terminal breaks up."""
-    for call, *facts, summary in rows:
-        out.print(call, style="bold", markup=False)
-        if facts:
-            out.print(Padding(Text(" · ".join(facts), style="dim"), INDENT))
-        out.print(Padding(Text(summary), INDENT))
-
-
-def _percent(value: "Estimate") -> str:
-    return f"{value.value:.2%} ({value.low:.2%}-{value.high:.2%})" if value.n else "-"

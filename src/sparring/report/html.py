@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sparring.core.results import Row, StudyResult
-from sparring.report import charts, format, gallery, panels, sheets, tables, verdict
+from sparring.report import cells, charts, format, gallery, panels, sheets, tables, verdict
 from sparring.report.style import DARK, LIGHT, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -85,7 +85,7 @@ def _bar_charts(of_section: Sequence[panels.Bars]) -> tuple[Chart, ...]:
     )
 
 
-def _tables(result: StudyResult) -> dict[str, tables.Table]:
+def _tables(result: StudyResult) -> dict[str, cells.Table]:
     rows = result.rows
     made = {
         "attacks": tables.attacks(rows),

@@ -1,14 +1,12 @@
-"""The page's tables, as cells that say what they print and what they sort by."""
+"""The page's tables."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from sparring.core.results import (
     Confidence,
     Curve,
-    Estimate,
     Evaluation,
     Figure,
     GenerativeRow,
@@ -17,57 +15,7 @@ from sparring.core.results import (
     Search,
 )
 from sparring.report import format, panels
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell: its text, a smaller second part, its key for sorting, a hint, and whether it is code."""
-
-    text: str
-    small: str = ""
-    sort: str = ""
-    hint: str = ""
-    code: bool = False
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column's header and whether it holds figures."""
-
-    name: str
-    numeric: bool = True
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table that a reader can sort by each of its columns; the first cell of each row is the row's header."""
-
-    caption: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-
-
-NOTHING = Cell(format.MISSING)
-
-
-def text(value: str, small: str = "") -> Cell:
-    """Return a cell of words."""
-    return Cell(value, small, sort=value)
-
-
-def code(value: str) -> Cell:
-    """Return a cell of code, such as a call string."""
-    return Cell(value, sort=value, code=True)
-
-
-def estimate(value: Estimate) -> Cell:
-    """Return a cell of a share in per cent, with its interval in smaller type."""
-    return Cell(format.percent(value.value), format.interval(value), _key(value.value), f"n = {value.n:,}")
-
-
-def figure(value: float, printed: Callable[[float], str], hint: str = "") -> Cell:
-    """Return a cell of a plain figure."""
-    return Cell(printed(value), sort=_key(value), hint=hint)
+from sparring.report.cells import NOTHING, Cell, Column, Table, code, estimate, figure, sort_key, text
 
 
 def attacks(rows: Sequence[Row]) -> Table:
@@ -189,7 +137,7 @@ def _adversary(figure: Figure | None) -> Cell:
     if figure.mended is None:
         return estimate(figure.compatibility)
     value, protocol = figure.mended, format.percent(figure.compatibility.value)
-    return Cell(format.percent(value.value), protocol, _key(value.value), format.with_interval(value))
+    return Cell(format.percent(value.value), protocol, sort_key(value.value), format.with_interval(value))
 
 
 def repeats(rows: Sequence[Row]) -> Table:
@@ -326,10 +274,3 @@ def search(found: Search) -> Table:
             for index, trial in enumerate(found.trials, start=1)
         ),
     )
-
-
-def _key(value: float) -> str:
-    """Return what the page sorts by: a number as JavaScript reads it, nothing for NaN, which sorts last."""
-    if math.isnan(value):
-        return ""
-    return repr(float(value)) if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,0 +1,85 @@
+"""What the command line prints: evaluations, studies and lists, as tables that fit a terminal."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from sparring.core.results import Estimate, Evaluation, StudyResult
+
+out = Console(highlight=False)
+INDENT = (0, 0, 0, 4)
+
+
+def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
+    """Print what is left under each attack and under all, and where the record is."""
+    from sparring.attacks import ATTACKS
+
+    out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
+    for flag in evaluation.flags:
+        style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
+        out.print(f"{flag.severity.upper()}  {flag.message}", style=style, markup=False, soft_wrap=True)
+    rows = [("clean", _percent(evaluation.clean), "", "", "")]
+    for name, attacked in evaluation.attacked.items():
+        passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
+        success = f"{attacked.success_rate.value:.2%}" if attacked.success_rate.n else "-"
+        short = str(ATTACKS.parse(name))  # with what is not default
+        rows.append((short, _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
+    rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
+    _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
+    out.print(f"record: {path}", soft_wrap=True)
+
+
+def print_study(result: "StudyResult") -> None:
+    """Print a line a defence, and the verdict on each claim."""
+    rows = [
+        (row.name, _percent(row.evaluation.clean), _percent(row.evaluation.robust), row.evaluation.threat)
+        for row in result.rows
+    ]
+    _print_table(("defence", "clean (95 %)", "robust (95 %)", "threat"), rows)
+    for finding in result.findings:
+        out.print(f"{finding.verdict}: {finding.claim}. {finding.sentence}", markup=False, soft_wrap=True)
+
+
+def print_files(names: list[str] | None) -> bool:
+    """Print a line for each published file; return whether one is corrupt."""
+    from sparring.data import SOURCES
+    from sparring.data.download import status
+
+    chosen = [SOURCES.parse(name) for name in names] if names else [kind() for kind in SOURCES if kind.name != "folder"]
+    rows, corrupt = [], False
+    for source in chosen:
+        files = status(source)
+        corrupt |= any(file.state == "corrupt" for file in files)
+        rows += [(source.name, f.file, f.problem or f.state, str(f.place or "")) for f in files]
+        if not files:
+            rows.append((source.name, "", "comes with scikit-learn", ""))
+    _print_table(("dataset", "file", "state", "place"), rows)
+    return corrupt
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold", no_wrap="%" in column)  # an interval is read at one glance
+    for row in rows:
+        table.add_row(*row)
+    out.print(table, markup=False)
+
+
+def print_entries(rows: Sequence[Sequence[str]]) -> None:
+    """Print each row's call, and below it the facts and the summary, which no width of terminal breaks up."""
+    for call, *facts, summary in rows:
+        out.print(call, style="bold", markup=False)
+        if facts:
+            out.print(Padding(Text(" · ".join(facts), style="dim"), INDENT))
+        out.print(Padding(Text(summary), INDENT))
+
+
+def _percent(value: "Estimate") -> str:
+    return f"{value.value:.2%} ({value.low:.2%}-{value.high:.2%})" if value.n else "-"
