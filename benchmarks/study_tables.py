@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from sparring.core.records import load
-from sparring.core.results import Curve, Estimate, StudyResult, Unit
+from sparring.core.results import Curve, Estimate
+from sparring.core.study_results import StudyResult, Unit
 from sparring.report.panels import calibrations
 
 

@@ -21,23 +21,8 @@ from hypothesis import strategies as st
 from sparring.core import records, results
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
-from sparring.core.results import (
-    Attacked,
-    Confidence,
-    Curve,
-    CurvePoint,
-    EpochMetrics,
-    Estimate,
-    Evaluation,
-    Figure,
-    Finding,
-    Flag,
-    Provenance,
-    Row,
-    Search,
-    StudyResult,
-    Trial,
-)
+from sparring.core.results import Attacked, Confidence, Curve, CurvePoint, Estimate, Evaluation, Flag, Provenance
+from sparring.core.study_results import EpochMetrics, Figure, Finding, Row, Search, StudyResult, Trial
 
 NAN = math.nan
 

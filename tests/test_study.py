@@ -8,7 +8,8 @@ from PIL import Image
 
 from sparring.core.errors import InputError
 from sparring.core.records import load
-from sparring.core.results import Confidence, Estimate, Figure, Row, StudyResult
+from sparring.core.results import Confidence, Estimate
+from sparring.core.study_results import Figure, Row, StudyResult
 from sparring.studies import read_plan, run_study, studies
 from sparring.studies.expansion import expand
 from sparring.studies.findings import decide, flattery, reproduction

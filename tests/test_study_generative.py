@@ -10,7 +10,8 @@ from sparring import report
 from sparring.attacks import run
 from sparring.core.errors import InputError
 from sparring.core.records import load
-from sparring.core.results import Estimate, Figure, Row, StudyResult
+from sparring.core.results import Estimate
+from sparring.core.study_results import Figure, Row, StudyResult
 from sparring.core.threat import L2
 from sparring.data import load as load_data
 from sparring.data.augment import Blur

@@ -11,8 +11,9 @@ from scipy import stats
 
 from sparring.core.errors import InputError
 from sparring.core.records import load
-from sparring.core.results import Bin, Estimate, Figure, Flag, Repeat, Row, StudyResult
+from sparring.core.results import Bin, Estimate, Flag
 from sparring.core.statistics import difference, paired_p
+from sparring.core.study_results import Figure, Repeat, Row, StudyResult
 from sparring.data import load as load_data
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load as load_model

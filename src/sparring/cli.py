@@ -164,7 +164,7 @@ def report(
     """
     from sparring import report as reports
     from sparring.core.records import load
-    from sparring.core.results import StudyResult
+    from sparring.core.study_results import StudyResult
 
     if len(paths) == 1 and paths[0].suffix == ".json":
         page = reports.write(load(StudyResult, paths[0]), folder or paths[0].parent)

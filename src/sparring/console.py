@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from sparring.core.results import Estimate, Evaluation, StudyResult
+    from sparring.core.results import Estimate, Evaluation
+    from sparring.core.study_results import StudyResult
 
 out = Console(highlight=False)
 INDENT = (0, 0, 0, 4)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from sparring import InputError
 from sparring.core.randomness import seeded, uniform
-from sparring.core.results import EpochMetrics
+from sparring.core.study_results import EpochMetrics
 from sparring.core.threat import L2, Linf
 from sparring.core.trainable import Learner, Setup, State
 from sparring.data import load

@@ -16,19 +16,13 @@ from sparring.core.results import (
     Confidence,
     Curve,
     CurvePoint,
-    EpochMetrics,
     Estimate,
     Evaluation,
-    Figure,
-    Finding,
     Flag,
     Provenance,
-    Row,
-    Search,
-    StudyResult,
-    Trial,
 )
 from sparring.core.statistics import share
+from sparring.core.study_results import EpochMetrics, Figure, Finding, Row, Search, StudyResult, Trial
 
 EVIL = "<script>alert('x')</script> & $\\frac{1$ %{x}"
 UNKNOWN = Estimate(math.nan, math.nan, math.nan, 0)

@@ -13,8 +13,8 @@ from html.parser import HTMLParser
 import pytest
 
 import sparring.report
-from sparring.core.results import Figure, Repeat
 from sparring.core.statistics import share
+from sparring.core.study_results import Figure, Repeat
 from sparring.report import charts, format, html, panels
 
 VOID = {"meta", "img", "link", "br", "path"}

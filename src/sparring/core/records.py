@@ -14,7 +14,8 @@ from cattrs.preconf.json import make_converter
 
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
-from sparring.core.results import SCHEMA_VERSION, Evaluation, GenerativeRow, StudyResult
+from sparring.core.results import SCHEMA_VERSION, Evaluation
+from sparring.core.study_results import GenerativeRow, StudyResult
 
 DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
 R = TypeVar("R", Evaluation, StudyResult)

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from sparring.core.results import Attacked, Curve, EpochMetrics, Estimate, Flag, NormStatistics
+from sparring.core.results import Attacked, Curve, Estimate, Flag, NormStatistics
+from sparring.core.study_results import EpochMetrics
 
 
 def checks(clean: Estimate, attacked: dict[str, Attacked], statistics: NormStatistics = "running") -> tuple[Flag, ...]:

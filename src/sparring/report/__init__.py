@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sparring.core.files import replacing
-from sparring.core.results import StudyResult
+from sparring.core.study_results import StudyResult
 
 
 def write(result: StudyResult, folder: Path, *, command: str = "") -> Path:

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from sparring.core.files import replacing
-from sparring.core.results import Estimate, Row, StudyResult
+from sparring.core.results import Estimate
+from sparring.core.study_results import Row, StudyResult
 from sparring.report import panels, sheets, strips, verdict
 from sparring.report.format import shorten
 from sparring.report.style import LIGHT, style

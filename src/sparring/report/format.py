@@ -2,7 +2,8 @@
 
 import math
 
-from sparring.core.results import Estimate, Unit
+from sparring.core.results import Estimate
+from sparring.core.study_results import Unit
 
 MISSING = "—"
 INFINITE = "∞"

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from sparring.core.results import Row, StudyResult
+from sparring.core.study_results import Row, StudyResult
 from sparring.report import cells, charts, format, gallery, panels, sheets, tables, verdict
 from sparring.report.style import DARK, LIGHT, style
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparring.core.results import Calibration, Confidence, Curve, Estimate, Row
+from sparring.core.results import Calibration, Confidence, Curve, Estimate
+from sparring.core.study_results import Row
 from sparring.report import format
 
 FEW = 10  # images, below which a bin of confidence says nothing

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from sparring.core.results import GenerativeRow
+from sparring.core.study_results import GenerativeRow
 from sparring.report import gallery
 from sparring.report.format import listed, number
 

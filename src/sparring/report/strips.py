@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sparring.core.results import Row
+from sparring.core.study_results import Row
 from sparring.report import gallery
 from sparring.report.format import TIMES, number, percent, shorten
 

@@ -4,16 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 
-from sparring.core.results import (
-    Confidence,
-    Curve,
-    Evaluation,
-    Figure,
-    GenerativeRow,
-    Measured,
-    Row,
-    Search,
-)
+from sparring.core.results import Confidence, Curve, Evaluation
+from sparring.core.study_results import Figure, GenerativeRow, Measured, Row, Search
 from sparring.report import format, panels
 from sparring.report.cells import NOTHING, Cell, Column, Table, code, estimate, figure, sort_key, text
 

@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparring.core.results import Estimate, Flag, Row
+from sparring.core.results import Estimate, Flag
+from sparring.core.study_results import Row
 from sparring.report import format
 
 

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sparring.core.results import Arrays, Estimate, GenerativeRow, Measured
+from sparring.core.results import Arrays, Estimate
 from sparring.core.statistics import share
+from sparring.core.study_results import GenerativeRow, Measured
 from sparring.data import Dataset, Split
 from sparring.evaluation.curve import predictions
 from sparring.generative import GenerativeNetwork

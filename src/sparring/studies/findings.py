@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
-from sparring.core.results import Estimate, Figure, Finding, Row, Unit
+from sparring.core.results import Estimate
 from sparring.core.statistics import difference, mean, paired_p
+from sparring.core.study_results import Figure, Finding, Row, Unit
 from sparring.studies.plan import ClaimPlan, StudyPlan
 
 Column = Literal["compatibility", "mended", "honest"]

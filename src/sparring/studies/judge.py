@@ -9,7 +9,8 @@ from pathlib import Path
 
 from sparring.attacks import ATTACKS, Crafting
 from sparring.core.errors import InputError
-from sparring.core.results import Evaluation, NormStatistics, Row, StudyResult
+from sparring.core.results import Evaluation, NormStatistics
+from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import DEFAULT_ATTACKS, evaluate

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sparring.core.records import load, save
-from sparring.core.results import Row, StudyResult
+from sparring.core.study_results import Row, StudyResult
 from sparring.studies.plan import EvaluationPlan, RowPlan
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Learned
-from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation, Figure, Repeat, Row, Unit
+from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation
 from sparring.core.statistics import mean
+from sparring.core.study_results import Figure, Repeat, Row, Unit
 from sparring.core.threat import ThreatModel
 from sparring.data import Dataset, Split
 from sparring.data.dataset import new_generator

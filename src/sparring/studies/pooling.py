@@ -6,8 +6,9 @@ from dataclasses import fields, is_dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from sparring.core.results import Bin, Estimate, Figure, Flag, Row
+from sparring.core.results import Bin, Estimate, Flag
 from sparring.core.statistics import mean
+from sparring.core.study_results import Figure, Row
 
 
 def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sparring import report
 from sparring.core.records import save
-from sparring.core.results import GenerativeRow, Row, Search, StudyResult, Trial
+from sparring.core.study_results import GenerativeRow, Row, Search, StudyResult, Trial
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset
 from sparring.evaluation.provenance import Stopwatch

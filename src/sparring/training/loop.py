@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError, TrainingError
 from sparring.core.randomness import derive, seeded
-from sparring.core.results import EpochMetrics
+from sparring.core.study_results import EpochMetrics
 from sparring.core.trainable import Learner, Setup, State, Trainable
 from sparring.data.dataset import Split, to_float
 from sparring.training.monitor import Monitor

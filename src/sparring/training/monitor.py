@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from sparring.core.results import EpochMetrics
+from sparring.core.study_results import EpochMetrics
 
 
 class Monitor:

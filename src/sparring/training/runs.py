@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
-from sparring.core.results import EpochMetrics
+from sparring.core.study_results import EpochMetrics
 
 
 @dataclass(frozen=True)
