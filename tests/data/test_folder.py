@@ -98,6 +98,19 @@ def test_shares_of_one_and_nought(tmp_path: Path, images: Any) -> None:
         Folder(root).load()
 
 
+def test_a_share_of_the_whole_needs_but_one_image_a_class(tmp_path: Path, images: Any) -> None:
+    files = {f"{name}/1.png": images.png(place) for place, name in enumerate("abcdefghij")}
+    root = str(images.write_tree(tmp_path / "set", files))
+    with pytest.raises(InputError, match='drawn_from="whole"'):
+        Folder(root, test=0.4).load()
+    data = Folder(root, test=0.4, validation=0.5, drawn_from="whole").load()
+    ids = [set(getattr(data, name).ids.tolist()) for name in ("train", "validation", "test")]
+    assert [len(of) for of in ids] == [3, 3, 4]
+    assert set.union(*ids) == set(range(10))
+    other = Folder(root, test=0.4, validation=0.5, drawn_from="whole", seed=1).load()
+    assert set(other.test.ids.tolist()) != ids[2]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

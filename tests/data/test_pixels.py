@@ -1,6 +1,7 @@
 """Image files to pixels: each kind of image, and each that cannot be used."""
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,37 @@ def test_a_cut_jpeg_is_named_and_nothing_is_cached(tmp_path: Path, cache: Path, 
     assert not cache.exists()
     (root / "b/2.jpg").write_bytes(files["a/1.jpg"])
     assert Folder(str(root), test=1.0).load().note == "decoded from 2 .jpg files"
+
+
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_unreadable_images_are_named_counted_and_left_out_where_that_is_chosen(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture, place: int, images: Any
+) -> None:
+    files = {f"{name}/1.png": images.png(level) for level, name in enumerate("abcd")}
+    bad = sorted(files)[place]
+    root = str(images.write_tree(tmp_path / "set", {**files, bad: files[bad][:30]}))
+    with caplog.at_level(logging.WARNING, "sparring"):
+        first = Folder(root, test=1.0, unreadable="skip").load()
+    assert caplog.text.count("left out") == 1
+    assert bad in caplog.text
+    assert first.note == "decoded from 3 .png files (1 unreadable ones left out)"
+    kept = [level for level in range(4) if level != place]
+    assert first.test.y.tolist() == kept
+    assert len(first.classes) == 4
+    whole = (images.pixels(files[name]) for name in sorted({*files} - {bad}))
+    assert all(map(torch.equal, first.test.x, whole))
+    caplog.clear()
+    again = Folder(root, test=1.0, unreadable="skip").load()
+    assert images.same(first, again)
+    assert "broken" not in caplog.text  # what was left out is kept with what was not
+    with pytest.raises(InputError, match="not a readable image"):
+        Folder(root, test=1.0).load()
+
+
+def test_a_set_of_unreadable_images_alone_is_refused(tmp_path: Path, cache: Path, images: Any) -> None:
+    root = str(images.write_tree(tmp_path / "set", {"a/1.png": b"x", "b/1.png": b"y"}))
+    with pytest.raises(InputError, match="none of its 2 files is a readable image"):
+        Folder(root, test=1.0, unreadable="skip").load()
 
 
 def test_an_image_that_unpacks_to_too_many_pixels_is_refused(

@@ -1,12 +1,13 @@
 """Images of one's own: class subfolders, in a directory or a zip."""
 
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,11 +16,12 @@ from sparring.core.errors import InputError
 from sparring.core.progress import track
 from sparring.data.dataset import Dataset, PublishedFile, Source, Split, stratified
 from sparring.data.download import cache_folder, data_folders
-from sparring.data.pixels import INTERPOLATION, cache_key, cached, decode, stack
+from sparring.data.pixels import INTERPOLATION, Pixels, cache_key, cached, decode, stack
 from sparring.data.tree import Tree, open_tree
 
 PARTS = ("train", "test")
 WHOLE = "whole"
+log = logging.getLogger("sparring")
 
 
 class ImageFile(NamedTuple):
@@ -42,8 +44,10 @@ class Folder(Source):
 
     `path`: as it is, or below SPARRING_DATA, or below the cache folder. It holds the class folders; or `train` and
     `test` with the same class folders each, as folders or as train.zip and test.zip. Without these two, `seed` draws
-    the share `test` of each class; the share `validation` of each class of what is left is held out as well.
+    the share `test` of each class; the share `validation` of each class of what is left is held out as well. With
+    `drawn_from="whole"` both are shares of all images, whatever their class, for sets with an image or two a class.
     `size`: the side to which each image's centred square is resized (bicubic); without it all must be of one size.
+    A file that is no readable image ends it (`unreadable="stop"`), or is named, counted and left out ("skip").
     Classes are the folders' names, sorted. Decoded images are kept in the cache folder.
     """
 
@@ -52,6 +56,8 @@ class Folder(Source):
     size: int | None = None
     test: float = 0.2
     validation: float = 0.1
+    drawn_from: Literal["class", "whole"] = "class"
+    unreadable: Literal["stop", "skip"] = "stop"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,19 +76,42 @@ class Folder(Source):
         with ExitStack() as stack_of_files:
             parts = find_parts(root, stack_of_files)
             classes = _classes(parts)
-            files = [file for part, tree in parts.items() for file in _images(part, tree, classes)]
-            x = cached(self._cache_place(root, files), len(files), lambda: self._decode(files))
+            listed = [file for part, tree in parts.items() for file in _images(part, tree, classes)]
+            x, rows = cached(self._cache_place(root, listed), len(listed), lambda: self._decode(listed))
+        files = [listed[row] for row in rows.tolist()]
         y = torch.tensor([file.label for file in files])
         rest, test = self._divide(x, y, sum(file.part == "train" for file in files))
-        held = stratified(rest.y, self.validation, self.seed)
-        return Dataset(repr(self), classes, rest.take(~held), rest.take(held), test, self._note(files))
+        held = self._draw(rest.y, self.validation)
+        note = self._note(files, len(listed) - len(files))
+        return Dataset(repr(self), classes, rest.take(~held), rest.take(held), test, note)
 
-    def _decode(self, files: list[ImageFile]) -> Tensor:
-        images = ((file.where, decode(file.tree.read(file.path), file.where, self.size)) for file in files)
-        return stack(track(images, f"decoding {Path(self.path).name}", len(files)), len(files))
+    def _decode(self, files: list[ImageFile]) -> tuple[Tensor, Tensor]:
+        """Return the images (N, C, H, W), and their files' places in the list (N,)."""
+        rows: list[int] = []
+
+        def readable() -> Iterator[tuple[str, Pixels]]:
+            for row, file in enumerate(track(files, f"decoding {Path(self.path).name}", len(files))):
+                try:
+                    image = decode(file.tree.read(file.path), file.where, self.size)
+                except InputError as error:
+                    if self.unreadable == "stop":
+                        raise
+                    log.warning("left out: %s", error)
+                    continue
+                rows.append(row)
+                yield file.where, image
+
+        x = stack(readable(), len(files))
+        if not rows:
+            raise InputError(f"{self.path}: none of its {len(files)} files is a readable image")
+        return x, torch.tensor(rows)
+
+    def _draw(self, y: Tensor, share: float) -> Tensor:
+        return stratified(y if self.drawn_from == "class" else torch.zeros_like(y), share, self.seed)
 
     def _cache_place(self, root: Path, files: list[ImageFile]) -> Path:
-        facts = (f"{file.part} {file.path} {file.tree.files[file.path]}" for file in files)
+        facts = [f"{file.part} {file.path} {file.tree.files[file.path]}" for file in files]
+        facts += [self.unreadable] if self.unreadable == "skip" else []  # as named before there was a choice
         return cache_folder() / "decoded" / f"{root.stem}-{cache_key((str(root), str(self.size), *facts))}.safetensors"
 
     def _divide(self, x: Tensor, y: Tensor, train: int) -> tuple[Split, Split]:
@@ -92,16 +121,18 @@ class Folder(Source):
             rest, test = (Split(images, labels, torch.arange(len(labels))) for images, labels in halves)
             return rest, test
         whole = Split(x, y, torch.arange(len(y)))
-        drawn = stratified(y, self.test, self.seed)
+        drawn = self._draw(y, self.test)
         if self.test and not drawn.any():
             raise InputError(
-                f"{self.path}: too few images a class for test={self.test}; test=1.0 takes all for the test"
+                f"{self.path}: too few images a class for test={self.test}; test=1.0 takes all for the test, and "
+                'drawn_from="whole" a share of all together'
             )
         return whole.take(~drawn), whole.take(drawn)
 
-    def _note(self, files: list[ImageFile]) -> str:
+    def _note(self, files: list[ImageFile], left_out: int) -> str:
         kinds = Counter(Path(file.path).suffix.lower() or "nameless" for file in files).most_common()
         note = f"decoded from {' and '.join(f'{count} {kind}' for kind, count in kinds)} files"
+        note += f" ({left_out} unreadable ones left out)" if left_out else ""
         square = f", the centred square resized to {self.size}x{self.size} ({INTERPOLATION.name.lower()})"
         return note + (square if self.size else "")
 

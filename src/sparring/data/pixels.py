@@ -42,12 +42,12 @@ def decode(data: bytes, where: str, size: int | None) -> Pixels:
 
 
 def stack(images: Iterable[tuple[str, Pixels]], count: int) -> Tensor:
-    """Return `count` named images as one tensor (N, C, H, W): C is 1 if all are grey, else 3.
+    """Return named images, `count` at most, as one tensor (N, C, H, W): C is 1 if all are grey, else 3.
 
     Raises InputError, naming the first two that disagree, when their sizes differ.
     """
     x = np.empty((0, 1, 0, 0), np.uint8)
-    first = ""
+    first, row = "", -1
     for row, (name, image) in enumerate(images):
         height, width = image.shape[:2]
         if row == 0:
@@ -58,7 +58,7 @@ def stack(images: Iterable[tuple[str, Pixels]], count: int) -> Tensor:
         if image.ndim == 3 and x.shape[1] == 1:
             x = np.repeat(x, 3, axis=1)
         x[row] = image if image.ndim == 2 else image.transpose(2, 0, 1)
-    return torch.from_numpy(x)
+    return torch.from_numpy(x[: row + 1])
 
 
 def cache_key(facts: Iterable[str]) -> str:
@@ -67,22 +67,23 @@ def cache_key(facts: Iterable[str]) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
-def cached(place: Path, count: int, make: Callable[[], Tensor]) -> Tensor:
-    """Return the `count` images kept at `place`, else what `make` gives, which is then kept there.
+def cached(place: Path, count: int, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the images kept at `place`, else what `make` gives, which is then kept there.
 
-    A broken cache file is made again; one that cannot be written costs the time of decoding, next time, and no more.
+    `make` gives images (N, C, H, W) and which they are of the `count` that there are in all (N,). A broken cache file
+    is made again; one that cannot be written costs the time of decoding, next time, and no more.
     """
     if place.exists():
         try:
             return _load(place, count)
         except (SafetensorError, OSError, ValueError) as error:
             log.warning("%s: broken cache file (%s); the images are decoded again", place, error)
-    x = make()
+    x, rows = make()
     try:
-        _save(place, x)
+        _save(place, x, rows, count)
     except (InputError, SafetensorError) as error:
         log.warning("the decoded images are not kept: %s", error)
-    return x
+    return x, rows
 
 
 def _flat(image: Image.Image) -> Image.Image:
@@ -95,19 +96,25 @@ def _flat(image: Image.Image) -> Image.Image:
     return image.convert("L" if image.mode in GREY else "RGB")
 
 
-def _load(place: Path, count: int) -> Tensor:
+def _load(place: Path, count: int) -> tuple[Tensor, Tensor]:
     with safe_open(place, framework="pt") as file:
-        x, facts = file.get_tensor("x"), file.metadata() or {}
-    assert isinstance(x, Tensor)
-    if x.dtype != torch.uint8 or x.ndim != 4 or len(x) != count or facts.get("crc32") != _crc32(x):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+        facts = file.metadata() or {}
+    x, rows = tensors["x"], tensors.get("rows", torch.arange(count))
+    whole = x.dtype == torch.uint8 and x.ndim == 4 and len(x) == len(rows) <= count
+    if not whole or facts.get("crc32") != _crc32(*tensors.values()):
         raise ValueError("its contents are not what was written")
-    return x
+    return x, rows
 
 
-def _save(place: Path, x: Tensor) -> None:
+def _save(place: Path, x: Tensor, rows: Tensor, count: int) -> None:
+    tensors = {"x": x} if len(rows) == count else {"rows": rows, "x": x}
     with replacing(place) as part:
-        save_file({"x": x}, part, {"crc32": _crc32(x)})
+        save_file(tensors, part, {"crc32": _crc32(*tensors.values())})
 
 
-def _crc32(x: Tensor) -> str:
-    return f"{zlib.crc32(x.numpy().data):08x}"
+def _crc32(*tensors: Tensor) -> str:
+    found = 0
+    for tensor in tensors:
+        found = zlib.crc32(tensor.numpy().data, found)
+    return f"{found:08x}"
