@@ -84,6 +84,9 @@ def evaluate(
     statistics: Annotated[
         str, typer.Option("--statistics", help="Of batch norm: running; or batch, for comparison with papers only.")
     ] = "running",
+    certify: Annotated[
+        int, typer.Option("--certify", help="Draws of noise an example to certify a model behind smooth(); 0: none.")
+    ] = 1000,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes its model.")] = False,
 ) -> None:
@@ -117,6 +120,7 @@ def evaluate(
         batch_size=batch_size,
         crafting=crafting,
         statistics=convert(statistics, NormStatistics, "--statistics"),
+        certify=certify,
     )
     evaluation, path = judge(fitted, source, settings)
     if as_json:

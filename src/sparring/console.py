@@ -32,6 +32,8 @@ def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
         short = str(ATTACKS.parse(name))  # with what is not default
         rows.append((short, _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
     rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
+    if evaluation.certified is not None:
+        rows.append(("certified", _percent(evaluation.certified.accuracy), "", "", ""))
     _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
     out.print(f"record: {path}", soft_wrap=True)
 

@@ -94,6 +94,26 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Certified:
+    """What is proven of a randomly smoothed model (Cohen et al. 2019, arXiv:1902.02918), with exact intervals.
+
+    Each example's certificate was made from `draws` of noise with standard deviation `sigma`, and is wrong by chance
+    with a probability of at most `alpha`. `accuracy`: the share right and certified within the L2 `radius` that holds
+    the evaluation's threat; `smoothed`: right at all, by the vote of the draws; `abstained`: without a class. `curve`:
+    the share right and certified beyond each radius.
+    """
+
+    sigma: float
+    draws: int
+    alpha: float
+    radius: float
+    accuracy: Estimate
+    smoothed: Estimate
+    abstained: Estimate
+    curve: tuple[tuple[float, Estimate], ...]
+
+
+@dataclass(frozen=True)
 class Flag:
     """Something a reader of the result must know; a `fail` means that the result cannot be trusted."""
 
@@ -122,6 +142,7 @@ class Evaluation:
     `robust` is the share right on the clean example and under every listed attack; `robust_confidence` is read on each
     example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot".
     `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
+    `certified`: what is proven beside what was tried, where the model is one of which something can be.
     `seeds`: of the trainings whose figures these are the means of, with intervals over them; of one if it is empty.
     `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz.
     """
@@ -146,6 +167,7 @@ class Evaluation:
     examples: int = 0
     statistics: NormStatistics = "running"
     seeds: tuple[int, ...] = ()
+    certified: Certified | None = None
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 

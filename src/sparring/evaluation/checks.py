@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from sparring.core.results import Attacked, Curve, Estimate, Flag, NormStatistics
+from sparring.core.results import Attacked, Certified, Curve, Estimate, Flag, NormStatistics
 from sparring.core.study_results import EpochMetrics
 
 
@@ -40,6 +40,13 @@ def one_step_flatters(attacked: dict[str, Attacked]) -> Iterator[Flag]:
             left, rest = one.accuracy.value, strongest.accuracy.value
             text = f"FGSM leaves {left:.1%} but {name} {rest:.1%}: FGSM's figure is no robustness"
             yield Flag("many steps beat one", "warn", text)
+
+
+def sandwich(certified: Certified | None, robust: Estimate) -> Iterator[Flag]:
+    """Fail where more is proven than attacks have left: one of the two must be wrong."""
+    if certified is not None and certified.accuracy.low > robust.high:
+        text = f"{certified.accuracy.value:.1%} are certified, but attacks leave {robust.value:.1%}: one is wrong"
+        yield Flag("sandwich", "fail", text)
 
 
 def rising(curve: Curve) -> Flag | None:

@@ -13,13 +13,15 @@ from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
-from sparring.core.results import Curve, Evaluation, NormStatistics
+from sparring.core.results import Certified, Curve, Evaluation, NormStatistics
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
 from sparring.data.given import Data, Examples, examples_of
 from sparring.evaluation.bout import Bout
 from sparring.evaluation.calibration import calibration
-from sparring.evaluation.checks import checks
+from sparring.evaluation.certify import certified, noise_of
+from sparring.evaluation.certify import certify as certify_examples
+from sparring.evaluation.checks import checks, sandwich
 from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
@@ -28,6 +30,7 @@ from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
+CERTIFY_DRAWS = 1000
 CURVE_ATTACK = 'pgd(steps=40, loss="margin")'
 CURVE_GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the threat's eps
 
@@ -45,6 +48,7 @@ def evaluate(
     batch_size: int | None = None,
     crafting: Crafting | None = None,
     statistics: NormStatistics = "running",
+    certify: int = CERTIFY_DRAWS,
     folder: Path | None = None,
     fit_on: Data | None = None,
     load: Callable[[str], nn.Module] = no_surrogate,
@@ -58,6 +62,7 @@ def evaluate(
     accuracy-eps curve (default: from a quarter to one and a half of the threat's eps; empty: none). `crafting` says in
     which precision attacks work and what they may cost. `statistics`: those that batch norm uses; "batch" is for
     comparison with papers that left it in training mode: predictions then depend on batch-mates, and a check fails.
+    `certify`: draws of noise an example for a certificate, where the model's first mask is `smooth`; 0: none is made.
     In `folder`, what attacks find is kept batch by batch: an evaluation that was stopped, started again with the same
     arguments, goes on from there to the same result.
     `fit_on`: what learned attacks (universal perturbations) are fitted on; by default the dataset's training split, and
@@ -89,6 +94,7 @@ def evaluate(
     bout = Bout.fight(model, given, threat, armoury, conditions)
     clean = confidence(bout.clean, bout.y)
     worst = confidence(bout.worst, bout.y)
+    proven = _certified(model, bout, given, threat, certify, seed)
     return Evaluation(
         model=name or called,
         data=given.source,
@@ -107,8 +113,9 @@ def evaluate(
         robust_confidence=worst,
         attacked=bout.attacked,
         curves=_curves(model, bout, given, threat, _grid(threat, bout.x) if curve is None else curve, conditions),
-        flags=checks(clean.accuracy, bout.attacked, statistics),
+        flags=(*checks(clean.accuracy, bout.attacked, statistics), *sandwich(proven, worst.accuracy)),
         provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
+        certified=proven,
         arrays=bout.flags(given.ids) | bout.gallery(given.ids),
     )
 
@@ -122,6 +129,16 @@ def _to_learn_from(data: Data, split: str, fit_on: Data | None) -> tuple[Tensor,
     else:
         raise InputError("a learned attack needs examples other than those it is judged on: evaluate(..., fit_on=...)")
     return given.x, given.y
+
+
+def _certified(
+    model: nn.Module, bout: Bout, given: Examples, threat: ThreatModel, draws: int, seed: int
+) -> Certified | None:
+    sigma = noise_of(model)
+    if not (sigma and draws):
+        return None
+    found = certify_examples(model, bout.x, draws=draws, seed=seed, ids=given.ids)
+    return certified(found, bout.y, sigma, draws, threat, bout.x[0].numel())
 
 
 def _grid(threat: ThreatModel, x: Tensor) -> tuple[float, ...]:

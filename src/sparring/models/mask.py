@@ -12,7 +12,8 @@ from sparring.core.trainable import Setup
 class Mask(Component, ABC):
     """What stands in front of a classifier; `source` is its paper.
 
-    Its module takes float images (B, C, H, W) in [0, 1] to such images, and says how an honest attacker goes through
+    Its module takes float images (B, C, H, W) in [0, 1] to such images (a projection or Gaussian noise may leave
+    [0, 1]), and says how an honest attacker goes through
     it: see `sparring.attacks.adaptation`. It has buffers and no parameters that train.
     """
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparring.core.files import replacing
 from sparring.core.results import Estimate
 from sparring.core.study_results import Row, StudyResult
-from sparring.report import panels, sheets, strips, verdict
+from sparring.report import certificates, panels, sheets, strips, verdict
 from sparring.report.format import shorten
 from sparring.report.style import LIGHT, style
 
@@ -87,7 +87,7 @@ def verdicts(rows: Sequence[Row]) -> Figure | None:
 
 def curves(rows: Sequence[Row]) -> Figure | None:
     """Draw the accuracy-eps curves of the evaluations."""
-    return _line_figure(panels.honest_curves(rows))
+    return _line_figure((*panels.honest_curves(rows), *certificates.curves(rows)))
 
 
 def sweep(rows: Sequence[Row]) -> Figure | None:

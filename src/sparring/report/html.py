@@ -13,7 +13,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sparring.core.study_results import Row, StudyResult
-from sparring.report import cells, charts, format, gallery, panels, sheets, tables, verdict
+from sparring.report import cells, certificates, charts, format, gallery, panels, sheets, tables, verdict
 from sparring.report.style import DARK, LIGHT, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -34,7 +34,7 @@ def render(result: StudyResult, command: str = "") -> str:
     """Return the whole page; it loads nothing, and whatever the record holds is shown as text, never run."""
     rows = result.rows
     drawn = {
-        "honest": _line_charts("honest", panels.honest_curves(rows)),
+        "honest": _line_charts("honest", (*panels.honest_curves(rows), *certificates.curves(rows))),
         "sweep": _line_charts("sweep", panels.sweeps(rows)),
         "confidence": _bar_charts(panels.confidences(rows)) if rows else (),
         "reliability": _line_charts("reliability", panels.reliability(rows)),
@@ -95,6 +95,8 @@ def _tables(result: StudyResult) -> dict[str, cells.Table]:
         "sweep": tables.sweeps(rows),
         "training": tables.training(rows),
     }
+    if any(row.evaluation.certified for row in rows):
+        made["certificates"] = certificates.table(rows)
     if any(row.nearest for row in rows):
         made["nearest"] = tables.nearest(rows)
     if any(row.adversaries for row in rows):

@@ -146,7 +146,9 @@ def _published(rows: Sequence[Row]) -> tuple[Panel, ...]:
     if not lines:
         return ()
     points = sorted({point for line in lines for point in line.x})
-    return (Panel("As published", "", "eps", "accuracy (%)", percent=True, ticks=_ticks(points), lines=tuple(lines)),)
+    return (
+        Panel("As published", "", "eps", "accuracy (%)", percent=True, ticks=few_ticks(points), lines=tuple(lines)),
+    )
 
 
 def confidences(rows: Sequence[Row]) -> tuple[Bars, ...]:
@@ -229,12 +231,12 @@ def _curve_panel(rows: Sequence[Row], members: Sequence[tuple[int, Curve]]) -> P
         x_title=f"eps ({norm}, pixels in [0, 1])",
         y_title="accuracy (%)",
         percent=True,
-        ticks=_ticks(points),
+        ticks=few_ticks(points),
         lines=tuple(_curve_line(index, rows[index].name, curve) for index, curve in members),
     )
 
 
-def _ticks(points: Sequence[float], most: int = 8) -> dict[float, str]:
+def few_ticks(points: Sequence[float], most: int = 8) -> dict[float, str]:
     """Label the points themselves while they are few; thin them evenly where they are many."""
     stride = max(1, math.ceil(len(points) / most))
     return {point: format.eps(point) for point in points[::stride]}

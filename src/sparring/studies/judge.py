@@ -13,7 +13,7 @@ from sparring.core.results import Evaluation, NormStatistics
 from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
-from sparring.evaluation import DEFAULT_ATTACKS, evaluate
+from sparring.evaluation import CERTIFY_DRAWS, DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.provenance import Stopwatch
 from sparring.generative import GenerativeNetwork
 from sparring.models.saved import load, load_perturber
@@ -34,6 +34,7 @@ class Judgement:
     batch_size: int | None = None
     crafting: Crafting = Crafting()
     statistics: NormStatistics = "running"
+    certify: int = CERTIFY_DRAWS
 
     def digest(self, source: str) -> str:
         """Return a short hash of these settings, the data and Sparring's version."""
@@ -68,6 +69,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         batch_size=settings.batch_size,
         crafting=settings.crafting,
         statistics=settings.statistics,
+        certify=settings.certify,
         folder=parts,
         load=lambda name: load(Run.find(name, fitted.run.path.parent).path),
         load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),

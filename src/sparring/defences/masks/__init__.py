@@ -10,10 +10,11 @@ from sparring.defences.masks.jpeg import JPEG
 from sparring.defences.masks.median import Median
 from sparring.defences.masks.pca import PCA
 from sparring.defences.masks.reconstruct import Reconstruct
+from sparring.defences.masks.smooth import Smooth
 from sparring.models.mask import Mask
 
 MASKS = Catalogue(
-    Mask, "mask", (PCA, Reconstruct, AdditiveNoise, Downsample, JPEG, BitDepth, Median, DefenseVAE, DefenseGAN)
+    Mask, "mask", (PCA, Reconstruct, AdditiveNoise, Downsample, JPEG, BitDepth, Median, Smooth, DefenseVAE, DefenseGAN)
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "Mask",
     "Median",
     "Reconstruct",
+    "Smooth",
 ]
