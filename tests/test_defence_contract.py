@@ -51,6 +51,9 @@ CALLS = (
     "ensemble_adversarial(attack=pgd(steps=2), threat=l2(1), surrogates=('surrogate',), mix=1, halves='separate')",
     "ema(defence=standard(), decay=0.9)",
     "ema(defence=a3t(threat=linf(0.1), layer='1'))",
+    "multi_task(layer='1')",
+    "multi_task(layer='1', tasks=('coarse', 'reconstruction'), groups=((0, 2, 4, 6, 8), (1, 3, 5, 7, 9)), weight=0.1)",
+    "ema(defence=multi_task(layer='1', tasks=('rotation',), attack=pgd(steps=2), threat=linf(0.1)))",
     "best_epoch(defence=free(threat=linf(0.1), replays=2), threat=linf(0.1), attack=pgd(steps=2), patience=1)",
     "best_epoch(defence=ema(defence=awp(defence=trades(threat=linf(0.1), attack=pgd(steps=2, loss='kl')))), "
     "threat=linf(0.1), attack=pgd(steps=2), examples=100)",

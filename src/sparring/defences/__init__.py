@@ -21,6 +21,7 @@ from sparring.defences.mart import MART
 from sparring.defences.masked import MaskedTraining
 from sparring.defences.masks import MASKS
 from sparring.defences.mixup import Mixup
+from sparring.defences.multi_task import MultiTask
 from sparring.defences.n_fgsm import NFGSM
 from sparring.defences.noise_training import NoiseTraining
 from sparring.defences.pixel_mix import PixelMix
@@ -51,6 +52,7 @@ DEFENCES = Catalogue(
         EMA,
         BestEpoch,
         MaskedTraining,
+        MultiTask,
         A3T,
         GanGame,
         GAT,
@@ -82,6 +84,7 @@ __all__ = [
     "ManifoldMixup",
     "MaskedTraining",
     "Mixup",
+    "MultiTask",
     "NoiseTraining",
     "PixelMix",
     "Standard",

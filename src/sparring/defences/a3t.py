@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.attacks import FGSM, Attack, craft
-from sparring.attacks.oracle import Statistics, frozen
+from sparring.attacks.oracle import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup, State
 from sparring.defences.base import Defence, draw_seed
 from sparring.defences.crafted import accuracies
 from sparring.models.discriminator import Discriminator
-from sparring.models.layers import named_layer, tapped
+from sparring.models.layers import feature_size, named_layer, tapped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,8 @@ class A3T(Defence):
 
     def init(self, setup: Setup) -> State:
         classifier = setup.classifier()
-        with frozen(classifier), torch.no_grad(), tapped(named_layer(classifier, self.layer)) as features:
-            where = next(iter(classifier.parameters())).device
-            classifier(torch.zeros(1, *setup.shape, device=where))
-        discriminator = Discriminator(features[0].numel(), hidden=self.hidden, dropout=self.dropout).to(where)
+        size = feature_size(classifier, self.layer, setup.shape)
+        discriminator = Discriminator(size, hidden=self.hidden, dropout=self.dropout).to(setup.device)
         return State({"classifier": setup.learner(classifier), "discriminator": setup.learner(discriminator)})
 
     def step(

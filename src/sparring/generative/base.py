@@ -11,7 +11,8 @@ from sparring.core.errors import InputError, TrainingError
 from sparring.core.spec import Component
 from sparring.core.threat import TINY
 from sparring.core.trainable import Setup, State, Trainable
-from sparring.generative.networks import conv_encoder, in_use, quick
+from sparring.generative.networks import conv_encoder, quick
+from sparring.models.modes import in_use
 
 COLLAPSED = 0.05  # the spread of drawn images, of that of real ones, below which they are all alike
 DRAWN = 256  # images, to see whether they are

@@ -9,8 +9,9 @@ from torch.nn import functional as F
 from sparring.core.errors import InputError
 from sparring.core.trainable import Setup, State
 from sparring.generative.base import Generative, GenerativeNetwork
-from sparring.generative.networks import held, quick
+from sparring.generative.networks import quick
 from sparring.generative.saved import load_generative
+from sparring.models.modes import held
 from sparring.training.runs import Run
 
 

@@ -1,7 +1,5 @@
 """The networks that generative models are made of; they fit any image whose sides are at least 4."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from math import prod
 
 import torch
@@ -113,28 +111,3 @@ class Critic(nn.Module):
 def quick(network: nn.Module) -> None:
     """Keep the convolutions' weights in the layout that is fastest here."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing from torch's stubs
-
-
-@contextmanager
-def held(network: nn.Module) -> Iterator[None]:
-    """Take no gradients of the network's parameters meanwhile; each is as it was afterwards."""
-    wanted = [(parameter, parameter.requires_grad) for parameter in network.parameters()]
-    for parameter, _ in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-@contextmanager
-def in_use(network: nn.Module) -> Iterator[None]:
-    """Let every module work as in use, not as in training, meanwhile; each is as it was afterwards."""
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training

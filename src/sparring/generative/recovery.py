@@ -16,8 +16,8 @@ from sparring.core.randomness import derive, uniform
 from sparring.core.spec import Catalogue, Component
 from sparring.core.threat import TINY
 from sparring.generative.base import GenerativeNetwork
-from sparring.generative.networks import held, in_use
 from sparring.models.layers import named_layer, tapped
+from sparring.models.modes import held, in_use
 
 BATCH = 500  # images at once: what fits into the processor's cache decides, not the memory
 RARE = 1e-3  # the share of the prior's codes that are longer than a recovered one may be

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from sparring.core.errors import InputError
 from sparring.core.trainable import Learner, Setup, State
 from sparring.generative.base import GenerativeModel, GenerativeNetwork, remember_spread, watch_spread
-from sparring.generative.networks import Critic, conv_decoder, held
+from sparring.generative.networks import Critic, conv_decoder
+from sparring.models.modes import held
 from sparring.training.averages import begin_average, follow, with_values
 from sparring.training.optimisers import Optimiser
 

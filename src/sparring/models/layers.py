@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
+from sparring.models.modes import in_use
 
 OURS = "network."  # where `assemble` puts the network; its layers may be named without it
 
@@ -18,6 +20,14 @@ def named_layer(classifier: nn.Module, name: str) -> nn.Module:
             return layers[known]
     names = [known.split(OURS)[-1] for known, module in layers.items() if known and not list(module.children())]
     raise InputError(f"the model has no layer {name!r}; it has {', '.join(names)}")
+
+
+def feature_size(classifier: nn.Module, name: str, shape: tuple[int, int, int]) -> int:
+    """Return how many values the layer called `name` gives out for one image of `shape` (C, H, W)."""
+    where = next(iter(classifier.parameters())).device
+    with torch.no_grad(), in_use(classifier), tapped(named_layer(classifier, name)) as outputs:
+        classifier(torch.zeros(1, *shape, device=where))
+    return outputs[0].numel()
 
 
 @contextmanager
