@@ -1,20 +1,13 @@
-"""A study as its TOML file says it: rows, evaluation, search and claims, checked before anything is trained."""
+"""What a study's TOML file says: rows, evaluation, search and claims."""
 
-import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
 from itertools import product
-from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Literal
 
-from sparring.core.errors import InputError
 from sparring.core.results import NormStatistics
-from sparring.core.spec import convert, suggest
-from sparring.data import Source
 from sparring.data.augment import Augmentation
 from sparring.generative.recovery import Recovery
-from sparring.recipe import read_toml
 
 Settings = dict[str, float | int | str]
 FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
@@ -148,135 +141,3 @@ class StudyPlan:
     search_seed: int
     search_data: str
     search_published: dict[str, float]
-
-
-def studies() -> dict[str, str]:
-    """Return the title of each study that comes with Sparring, by name."""
-    files = sorted(resources.files("sparring.studies").iterdir(), key=lambda file: file.name)
-    return {
-        f.name.removesuffix(".toml"): tomllib.loads(f.read_text())["title"] for f in files if f.name.endswith(".toml")
-    }
-
-
-def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object] | None = None) -> StudyPlan:
-    """Read a study by name or TOML path, at a budget (`full`, or a table of the file such as `quick`).
-
-    `changes` set fields of its recipe. Raises InputError that names the field for anything unknown or of a wrong type.
-    """
-    raw = _read(study)
-    variant = raw.pop("quick", {})
-    if budget == "quick":
-        raw = _merge(raw, variant)
-    elif budget != "full":
-        raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
-    own = _table(raw, "recipe", study)
-    raw["recipe"] = {**own, **(changes or {})}
-    raw["search_data"] = own.get("data", "")  # whatever data was asked for: the paper's figures are on these
-    listed = _seeds(raw, study)
-    raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in (changes or {}) else listed
-    raw["search_seed"] = listed[0]  # whatever seed was asked for, so that all are trained alike
-    tolerance = raw.pop("tolerance", {})
-    other = "" if own.get("data") == raw["recipe"].get("data") else _name_of(raw["recipe"]["data"], study)
-    of_search = raw.get("search", {}).get("row")
-    raw["search_published"] = next(
-        (r.get("published", {}) for r in raw.get("rows", ()) if r.get("name") == of_search), {}
-    )
-    raw["rows"] = tuple(_row(row, tolerance, study, other) for row in raw.get("rows", ()))
-    raw["evaluation"] = _fill(EvaluationPlan, _table(raw, "evaluation", study), f"{study}: evaluation")
-    raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None
-    raw["claims"] = tuple(_fill(ClaimPlan, claim, f"{study}: claims") for claim in raw.get("claims", ()))
-    plan = StudyPlan(**_known(raw, StudyPlan, study))
-    _check_names(plan)
-    return plan
-
-
-def _seeds(raw: dict[str, Any], study: str) -> tuple[int, ...]:
-    """Return the seeds that the study lists, or if it lists none the recipe's."""
-    if "seeds" not in raw:
-        return (convert(raw["recipe"].get("seed", 0), int, f"{study}: seed"),)
-    found: tuple[int, ...] = convert(raw["seeds"], tuple[int, ...], f"{study}: seeds")
-    if not found or len(set(found)) < len(found):
-        raise InputError(f"{study}: seeds must be one or more different whole numbers, not {list(found)}")
-    return found
-
-
-def _read(study: str) -> dict[str, Any]:
-    if study.endswith(".toml"):
-        return read_toml(Path(study))
-    if study not in studies():
-        raise InputError(f"unknown study {study!r}{suggest(study, studies())}")
-    return tomllib.loads((resources.files("sparring.studies") / f"{study}.toml").read_text())
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    both = {key: _merge(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
-    return {**base, **over, **both}
-
-
-def _name_of(data: object, study: str) -> str:
-    source: Source = convert(data, Source, f"{study}: recipe: data")
-    return source.name
-
-
-def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str, other: str) -> RowPlan:
-    """Return a row; with `other` data than the file's, only what was published on those stands beside ours."""
-    own = raw.get("tolerance", {})
-    filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
-    filled["seeds"] = tuple(raw.get("seeds", ()))
-    if other:
-        filled |= {"published": raw.get("published_on", {}).get(other, {}), "published_sweep": {}}
-    if not isinstance(filled.get("name"), str):
-        raise InputError(f"{study}: rows: each row needs a name in quotes")
-    if not isinstance(filled.get("defence", filled.get("generative")), str) or {"defence", "generative"} <= set(filled):
-        raise InputError(f"{study}: row {raw['name']!r} needs a defence in quotes, or a generative model")
-    return RowPlan(**_known(filled, RowPlan, f"{study}: row {raw['name']!r}"))
-
-
-def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    values = {}
-    for key, value in _known(raw, kind, where).items():
-        if key == "grid":
-            values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
-        else:
-            values[key] = convert(value, hints[key], f"{where}: {key}")
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise InputError(f"{where}: {str(error).split(') ')[-1]}") from None
-
-
-def _known(raw: dict[str, Any], kind: type[Any], where: str) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    for key in raw:
-        if key not in hints:
-            raise InputError(f"{where}: unknown field {key!r}{suggest(key, hints)}")
-    return raw
-
-
-def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
-    table = raw.get(key)
-    if not isinstance(table, dict):
-        raise InputError(f"{study}: the table [{key}] is missing")
-    return table
-
-
-def _check_names(plan: StudyPlan) -> None:
-    known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
-    known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
-    known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
-    named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
-    named += [(row.name, f) for row in plan.rows for of in row.published_on.values() for f in of]
-    named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
-    named += [("evaluation", figure) for figure in plan.evaluation.faultless]
-    named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
-    for where, figure in named:
-        if figure not in known:
-            raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{suggest(figure, known)}")
-    rows = [row.name for row in plan.rows]
-    wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
-    wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]
-    wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
-    for name in wanted:
-        if name not in rows:
-            raise InputError(f"{plan.name}: unknown row {name!r}{suggest(name, rows)}")

@@ -15,8 +15,9 @@ from sparring.studies.expansion import Training, expand, fill_in, recipe_of
 from sparring.studies.findings import findings
 from sparring.studies.kept import kept_row
 from sparring.studies.measuring import Measure
-from sparring.studies.plan import RowPlan, Settings, StudyPlan, read_plan
+from sparring.studies.plan import RowPlan, Settings, StudyPlan
 from sparring.studies.pooling import pooled_row
+from sparring.studies.reading import read_plan
 
 
 def run_study(
