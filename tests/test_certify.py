@@ -192,6 +192,9 @@ def test_an_evaluation_shows_both_ends(trained: Path, tmp_path: Path) -> None:
     assert 0.4 < proven.accuracy.value <= found.robust.high
     assert proven.smoothed.value > 0.85
     assert not [flag for flag in found.flags if flag.check == "sandwich"]
+    assert found.arrays["gallery/seen_adv"].shape == found.arrays["gallery/x_adv"].shape
+    noise = found.arrays["gallery/seen"] - found.arrays["gallery/x"]
+    assert 0.15 < noise.std() < 0.35  # what the gallery shows behind the masks is what they make of it
     found.save(tmp_path / "record.json")
     assert load_record(Evaluation, tmp_path / "record.json").certified == proven
     assert evaluate(model, data, "l2(0.25)", "fgsm()", certify=0, **arguments).certified is None
@@ -212,3 +215,4 @@ def test_the_command_line_and_the_report_tell_it(
     html = page.read_text(encoding="utf-8")
     assert html.count("What is proven, beside what attacks left") == 1
     assert "L2, certified" in html
+    assert "clean, behind the masks" in html

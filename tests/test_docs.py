@@ -3,9 +3,13 @@
 import re
 import runpy
 import shlex
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from PIL import Image
+from torch import nn
 from typer.main import get_command
 
 from sparring import listing
@@ -43,7 +47,21 @@ def test_python_in_the_docs_runs(page: str, code: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "recipe.toml").write_text('data = "digits()"\nmodel = "mlp(hidden=(16,))"\nepochs = 1\n')
     (tmp_path / "gan.toml").write_text('data = "digits()"\ngenerative = "gan(latent=4, width=8)"\nepochs = 1\n')
+    for number in range(4):
+        image = Image.effect_noise((30, 24), 50 + number).convert("RGB")
+        (tmp_path / "photos" / f"{number % 2}").mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "photos" / f"{number % 2}" / f"{number}.png")
+    monkeypatch.setenv("SPARRING_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=stub))
     exec(compile(code, page, "exec"), {"__name__": "docs"})
+
+
+def stub(_name: str, *, pretrained: bool) -> nn.Module:
+    """Stand in for timm, which is not installed here: a network of two classes that takes anything."""
+    assert pretrained
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, 2))
+    net.pretrained_cfg = {"mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2)}  # type: ignore[assignment]
+    return net
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("toml"))

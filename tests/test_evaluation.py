@@ -126,6 +126,25 @@ def test_a_learned_attack_is_fitted_on_examples_that_are_not_judged(net: nn.Modu
     assert digits.split == "test"
 
 
+def test_a_random_model_is_judged_alike_with_and_without_an_attack() -> None:
+    """With one draw for clean images and 20 for attacked ones, an attack of next to nothing would seem to help it."""
+
+    class Wild(nn.Module):
+        adaptive = frozenset({"eot"})
+
+        def forward(self, x: Tensor) -> Tensor:
+            told = x.flatten(1)[:, :1] - 0.5 + 0.8 * torch.randn(len(x), 1)  # one draw is right of 65 %
+            return torch.cat([-told, told], 1)
+
+    y = torch.arange(300) % 2
+    x = torch.full((300, 1, 2, 2), 0.2) + 0.6 * y[:, None, None, None]
+    found = evaluate(Wild(), (x, y), "linf(0.0001)", "pgd(steps=1)", curve=())
+    (attacked,) = found.attacked.values()
+    assert found.clean.value > 0.85
+    assert abs(found.clean.value - attacked.accuracy.value) < 0.12
+    assert not [flag for flag in found.flags if flag.check == "label leaking"]
+
+
 class Noisy(nn.Module):
     """Adds noise, and says so."""
 

@@ -14,7 +14,7 @@ from sparring.core.spec import Component
 from sparring.core.trainable import Learner, Setup, State
 from sparring.data import load
 from sparring.generative import GAN, GENERATIVES, Generative, GenerativeNetwork, rivals
-from sparring.generative.base import watch_spread
+from sparring.generative.base import SPREAD, watch_spread
 from sparring.generative.networks import halvings
 from sparring.generative.rivals import Rivals
 from sparring.generative.saved import load_generative
@@ -26,10 +26,10 @@ from sparring.training.schedules import Constant
 
 CALLS = (
     "gan(latent=8, width=8)",
-    "gan(latent=8, width=8, conditional=true, steadied='r1', critic_updates=2)",
-    "gan(latent=8, width=8, steadied='none', average=0, critic_optimiser=adam(lr=0.002))",
-    "wgan_gp(latent=8, width=8, critic_updates=2)",
-    "wgan_gp(latent=8, width=8, critic_updates=1, conditional=true)",
+    "gan(latent=8, width=8, conditional=true, steadied='r1', discriminator_updates=2)",
+    "gan(latent=8, width=8, steadied='none', average=0, discriminator_optimiser=adam(lr=0.002))",
+    "wgan_gp(latent=8, width=8, discriminator_updates=2)",
+    "wgan_gp(latent=8, width=8, discriminator_updates=1, conditional=true)",
     "vae(latent=8, width=8)",
     "vae(latent=8, width=8, conditional=true, beta=0.5)",
     "autoencoder(latent=8, hidden=(32, 16))",
@@ -84,7 +84,7 @@ def test_steps_are_finite_move_the_networks_and_round_trip_through_a_checkpoint(
     steps(one, 2, source)
     for name, learner in one.learners.items():
         moved = [not torch.equal(a, b) for a, b in zip(before[name], learner.network.parameters(), strict=True)]
-        assert moved.count(False) <= (model.name == "wgan_gp")  # whose critic's last bias cancels out
+        assert moved.count(False) <= (model.name == "wgan_gp")  # whose discriminator's last bias cancels out
         assert all(p.requires_grad for p in learner.network.parameters())
     other.load_state_dict(one.state_dict())
     twin = generator()
@@ -157,8 +157,8 @@ def test_it_goes_on_to_the_same_bits(call: str, at: int, same_after_a_break: Cal
     same_after_a_break(Recipe.of(fields), at)
 
 
-def test_the_critic_learns_nothing_while_the_decoder_does() -> None:
-    """However large the decoder's loss, the critic's gradients stay those of its own."""
+def test_the_discriminator_learns_nothing_while_the_decoder_does() -> None:
+    """However large the decoder's loss, the discriminator's gradients stay those of its own."""
 
     @dataclass(frozen=True, kw_only=True)
     class Loud(GAN):
@@ -170,30 +170,30 @@ def test_the_critic_learns_nothing_while_the_decoder_does() -> None:
         with seeded(0):
             state = model.init(setup())
         model.step(state, *batch(), progress=0, generator=generator())
-        gradients.append([p.grad for p in state.learners["critic"].network.parameters()])
+        gradients.append([p.grad for p in state.learners["discriminator"].network.parameters()])
     assert all(a is not None and torch.equal(a, b) for a, b in zip(*gradients, strict=True))
 
 
 def test_the_game_of_a_gan_is_that_of_its_formula() -> None:
-    """Two critics' losses and the decoder's, read slowly: Goodfellow et al. 2014, section 3, non-saturating."""
+    """Two discriminators' losses and the decoder's, read slowly: Goodfellow et al. 2014, section 3, non-saturating."""
     model = GENERATIVES.parse("gan(latent=8, width=8, steadied='r1', penalty=3)")
     assert isinstance(model, Rivals)
-    critic = model.critic((1, 8, 8), 0)
+    discriminator = model.discriminator((1, 8, 8), 0)
     x, _ = batch(16)
     drawn = torch.rand(16, 1, 8, 8, generator=generator())
     none = torch.zeros(16, 0)
     leaf = x.clone().requires_grad_(True)
-    chance = critic(leaf, none).sigmoid()
+    chance = discriminator(leaf, none).sigmoid()
     (slope,) = torch.autograd.grad((chance / (1 - chance)).log().sum(), leaf)
-    expected = -chance.log().mean() - (1 - critic(drawn, none).sigmoid()).log().mean()
+    expected = -chance.log().mean() - (1 - discriminator(drawn, none).sigmoid()).log().mean()
     expected = expected + 3 / 2 * slope.pow(2).sum((1, 2, 3)).mean()
-    assert torch.allclose(model.critic_loss(critic, x, drawn, none, generator()), expected, rtol=1e-4)
+    assert torch.allclose(model.discriminator_loss(discriminator, x, drawn, none, generator()), expected, rtol=1e-4)
     logits = torch.linspace(-3, 3, 7)
     assert torch.allclose(model.decoder_loss(logits), -logits.sigmoid().log().mean())
 
 
-def test_the_critic_of_a_wgan_pays_for_every_slope_but_one() -> None:
-    """With a linear critic the penalty has a closed form, whatever the points between."""
+def test_the_discriminator_of_a_wgan_pays_for_every_slope_but_one() -> None:
+    """With a linear discriminator the penalty has a closed form, whatever the points between."""
 
     class Linear(nn.Module):
         def forward(self, x: Tensor, _shares: Tensor) -> Tensor:
@@ -203,18 +203,18 @@ def test_the_critic_of_a_wgan_pays_for_every_slope_but_one() -> None:
     assert isinstance(model, Rivals)
     x, _ = batch(16)
     drawn = torch.rand(16, 1, 8, 8, generator=generator())
-    loss = model.critic_loss(Linear(), x, drawn, torch.zeros(16, 0), generator())
+    loss = model.discriminator_loss(Linear(), x, drawn, torch.zeros(16, 0), generator())
     difference = 2 * (drawn.flatten(1).sum(1).mean() - x.flatten(1).sum(1).mean())
     assert torch.allclose(loss, difference + 5 * (2 * 8 - 1) ** 2, rtol=1e-4)  # the slope's norm is 2 sqrt(64)
 
 
-def test_spectral_norm_bounds_how_fast_the_critic_changes() -> None:
+def test_spectral_norm_bounds_how_fast_the_discriminator_changes() -> None:
     model = GENERATIVES.parse("gan(latent=8, width=8)")
     assert isinstance(model, Rivals)
-    critic = model.critic((1, 8, 8), 10)
+    discriminator = model.discriminator((1, 8, 8), 10)
     for _ in range(50):  # power iterations
-        critic(torch.rand(4, 1, 8, 8), torch.eye(10)[:4])
-    for layer in critic.modules():
+        discriminator(torch.rand(4, 1, 8, 8), torch.eye(10)[:4])
+    for layer in discriminator.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
             assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2) < 1.05
 
@@ -348,3 +348,49 @@ def test_a_generative_run_is_no_classifier_and_the_other_way_round(tmp_path: Pat
     (drawn.run.path / "model.json").write_text(description.replace("latent=64", "latent=65"))
     with pytest.raises(InputError, match="do not fit together"):
         load_generative(drawn.run.path)
+
+
+@pytest.mark.parametrize("call", ["autoencoder(hidden=(32,), tied=true)", "conv_autoencoder(width=8, tied=true)"])
+def test_tied_weights_have_the_gradients_of_both_directions(call: str) -> None:
+    """A code that does not come from the encoder: what gradient its weights have comes through the decoder."""
+    with seeded(0):
+        network = made(call)
+    network.decode(torch.randn(4, network.latent, generator=generator())).sum().backward()
+    assert network.encoder is not None
+    weights = [p for name, p in network.encoder.named_parameters() if "weight" in name]
+    assert all(p.grad is not None and bool(p.grad.any()) for p in weights)
+
+
+def test_the_points_of_the_penalty_lie_between_real_and_drawn_images() -> None:
+    seen = []
+
+    class Spy(nn.Module):
+        def forward(self, x: Tensor, _shares: Tensor) -> Tensor:
+            seen.append(x.detach())
+            return x.flatten(1).sum(1)
+
+    x, drawn = torch.zeros(500, 1, 8, 8), torch.ones(500, 1, 8, 8)
+    model = GENERATIVES.parse("wgan_gp()")
+    assert isinstance(model, Rivals)
+    model.discriminator_loss(Spy(), x, drawn, torch.zeros(500, 0), generator())  # type: ignore[arg-type]
+    places = seen[-1].flatten(1)
+    assert torch.equal(places.amin(1), places.amax(1))  # one place an image
+    assert 0.25 < float(places.std()) < 0.33  # evenly all the way: 1 / sqrt(12)
+    assert 0.45 < float(places.mean()) < 0.55
+
+
+def test_in_a_conditional_network_one_class_alone_that_is_alike_is_no_collapse() -> None:
+    network = made("gan(latent=4, width=8, conditional=true)")
+
+    class Mute(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            given: Tensor = self.inner(inputs)
+            return torch.where(inputs[:, 4, None, None, None] > 0.5, torch.zeros_like(given), given)
+
+    network.decoder = Mute(network.decoder)
+    state = State({}, {SPREAD: torch.tensor(0.01)})
+    watch_spread(network, state, {})

@@ -16,9 +16,11 @@ from sparring.core.threat import L2
 from sparring.data import load as load_data
 from sparring.data.augment import Blur
 from sparring.generative.codes import codes_of
-from sparring.generative.recovery import RECOVERIES
+from sparring.generative.quality import drawn, features, frechet_distance, precision_and_recall
+from sparring.generative.recovery import RECOVERIES, recover
 from sparring.generative.saved import load_generative
 from sparring.models.saved import load as load_model
+from sparring.recipe import Recipe, fit
 from sparring.studies import read_plan, run_study
 from sparring.studies.expansion import expand
 from sparring.studies.findings import decide
@@ -262,3 +264,38 @@ def test_a_claim_about_a_distance_has_a_bound_that_is_one(result: tuple[StudyRes
 def test_bad_plans_end_in_one_clear_line(change: tuple[str, str], said: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=said):
         expand(read_plan(written(tmp_path, change)), {})
+
+
+def test_precision_and_codes_found_again_are_what_they_are_called(result: tuple[StudyResult, Path]) -> None:
+    found, folder = result
+    models = {model.name: model for model in found.generatives}
+    network = load_generative(folder / "runs" / models["VAE"].run)
+    eye = load_model(folder / "runs" / row(result, "standard").repeats[0].run)
+    test = load_data("digits()").test
+    of = [features(eye, "6", x) for x in (test.images(), drawn(network, test.y))]
+    precision, recall = precision_and_recall(*of)
+    assert precision.value != recall.value
+    values = [measured.value.value for measured in models["VAE"].quality]
+    assert values[:3] == pytest.approx([frechet_distance(*of), precision.value, recall.value], rel=1e-4)
+    y = torch.arange(500) % 10
+    z = network.draw(500, torch.Generator().manual_seed(1)).clamp(-3, 3)
+    with torch.no_grad():
+        x = network.decode(z, y)
+    codes, _ = recover(network, x, y, RECOVERIES.parse("recovery(steps=2)"))
+    again = {measured.name: measured.value for measured in models["VAE"].quality}["its own codes found again"]
+    assert again.value == float(((codes - z).abs() < 1e-3).all(1).double().mean())
+
+
+def test_codes_by_a_classifiers_features_and_rows_that_are_all_generative(tmp_path: Path) -> None:
+    fields = {"data": "digits()", "model": "cnn()", "epochs": 1, "limit": 200}
+    eye = fit(Recipe.of(fields), runs=tmp_path / "runs", quiet=True).run.path.name
+    head = TOML.partition("[[rows]]")[0]
+    vae = '[[rows]]\nname = "VAE"\ngenerative = "vae(latent=6, width=8)"\nrecipe = { epochs = 1, limit = 200 }\n'
+    text = head.replace('features = ["standard", "6"]\n', "").replace("seeds = [3, 5]", "seeds = [3]")
+    call = f"recovery(steps=1, target='both', classifier='{eye}', layer='6')"
+    text = text.partition("recoveries")[0] + f'recoveries = {{ VAE = "{call}" }}\n\n' + vae
+    (tmp_path / "all.toml").write_text(text)
+    found, page = run_study(str(tmp_path / "all.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert found.rows == ()
+    assert "its own codes found again" in [measured.name for measured in found.generatives[0].quality]
+    assert page.exists()

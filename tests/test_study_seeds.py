@@ -21,6 +21,7 @@ from sparring.recipe import Recipe
 from sparring.studies import read_plan, run_study
 from sparring.studies.expansion import Training, expand
 from sparring.studies.findings import decide, reproduction
+from sparring.studies.kept import kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import ClaimPlan, RowPlan
 from sparring.studies.pooling import pooled_row
@@ -345,3 +346,72 @@ def test_a_published_curve_must_come_out_at_every_point(result: tuple[StudyResul
     assert [f.verdict for f in reproduction(close)] == ["holds"]
     assert [f.verdict for f in reproduction(replace(close, sweep_tolerance=0.009))] == ["does not hold"]
     assert "accuracy at eps 0.05" in next(reproduction(replace(close, sweep_tolerance=0.009))).sentence
+
+
+STANDARD = """
+name = "s"
+title = "t"
+paper = "none"
+summary = "?"
+[recipe]
+data = "digits()"
+model = "mlp(hidden=(8,))"
+epochs = 1
+[evaluation]
+threat = "linf(0.1)"
+attacks = ["fgsm()"]
+examples = 20
+[[rows]]
+name = "standard"
+defence = "standard()"
+"""
+
+
+def test_what_decides_a_row_decides_whether_it_is_measured_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = written(tmp_path, STANDARD)
+    found = run_study(study, runs=tmp_path / "runs", out=tmp_path / "o", quiet=True)[0].rows[0]
+    plan, measured = read_plan(study), []
+    given: dict[str, Any] = {"row": plan.rows[0], "plan": plan.evaluation, "threat": "linf(0.1)", "data": "digits()"}
+    given |= {"runs": {"a": "run-1"}, "shown": ()}
+
+    def measure() -> Row:
+        measured.append(1)
+        return found
+
+    changes: tuple[dict[str, Any], ...] = (
+        {},
+        {},
+        {"row": replace(plan.rows[0], name="other")},
+        {"plan": replace(plan.evaluation, examples=21)},
+        {"threat": "linf(0.2)"},
+        {"data": "mnist()"},
+        {"runs": {"a": "run-2"}},
+        {"shown": (found.figures[:1] or (Figure("f", None, Estimate(1, 1, 1, 1), None, None),))},
+    )
+    for change in changes:
+        kept_row(tmp_path / "k", **{**given, **change}, measure=measure)
+    assert len(measured) == len(changes) - 1
+    for damage in (lambda path: path.write_text("{"), lambda path: path.with_suffix(".npz").unlink()):
+        for path in (tmp_path / "k" / "measured").glob("*.json"):
+            damage(path)
+        count = len(measured)
+        caplog.clear()
+        again = kept_row(tmp_path / "k", **given, measure=measure)
+        assert len(measured) == count + 1
+        assert again.evaluation.arrays
+        assert caplog.text.count("measured again") == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("seeds = 0", "row 'standard': seeds: expected"),
+        ("published = 3", "row 'standard': published: expected"),
+        ('published = { "clean accuracy" = "x" }', "published: clean accuracy: expected"),
+    ],
+)
+def test_a_row_with_a_field_of_another_type_ends_in_one_line(wrong: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        read_plan(written(tmp_path, f"{STANDARD}{wrong}\n"))

@@ -19,7 +19,7 @@ from sparring.data.dataset import Split, TrainOn
 from sparring.defences import Defence, Standard
 from sparring.generative import Generative, GenerativeNetwork
 from sparring.generative.saved import load_generative
-from sparring.models import Model, assemble
+from sparring.models import MODELS, Model, assemble
 from sparring.models.mask import Masked
 from sparring.models.saved import load
 from sparring.models.wrappers import Normalisation, normaliser
@@ -153,7 +153,7 @@ def fit(
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     run = run_of(recipe, runs)
     if run.finished:
-        return open_run(run.path, trust=True)
+        return _reopened(run, recipe)
     if run.begun and not resume:
         raise InputError(
             f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
@@ -186,7 +186,15 @@ def fit(
         if isinstance(deployed, Masked):
             description["masks"] = deployed.description
     run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
-    return open_run(run.path, trust=True)  # the recipe at hand has just had it made
+    return _reopened(run, recipe)
+
+
+def _reopened(run: Run, recipe: Recipe) -> Fitted:
+    """Open the run that this recipe made: code from outside is trusted only where the recipe at hand names it."""
+    named = run.read_description().get("model")
+    if named is not None and MODELS.parse(named) != recipe.model:
+        raise InputError(f"{run.path}: model.json names the model {named}, not its recipe's; delete the folder")
+    return open_run(run.path, trust=recipe.model is not None and recipe.model.outside)
 
 
 def open_run(path: str | Path, *, trust: bool = False) -> Fitted:

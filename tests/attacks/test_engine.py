@@ -13,11 +13,12 @@ import sparring.attacks.active
 from sparring import run
 from sparring.attacks import PGD, Crafting, Oracle, bpda
 from sparring.attacks.active import Closest, Worst
-from sparring.attacks.adaptation import EOT_DRAWS, adaptation
+from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import suitable_batch
 from sparring.attacks.oracle import OutOfPasses, frozen
 from sparring.core.errors import InputError
 from sparring.core.threat import THREATS
+from sparring.models.adaptive import adaptation
 
 LINF = THREATS.parse("linf(0.1)")
 

@@ -144,3 +144,14 @@ def test_a_network_without_a_gradient_in_its_input_is_refused() -> None:
     state = defence.init(Setup(given.shape, given.classes, Deaf, given.learner))
     with pytest.raises(InputError, match="free: the model gives no gradient"):
         step(defence, state, *batch(0, 8))
+
+
+def test_a_mask_without_a_gradient_does_not_stop_the_images_from_moving() -> None:
+    x, y = batch(0, 32)
+    threat = Linf(0.1)
+    masked = DEFENCES.parse("masked(masks=(bit_depth(bits=8),), defence=free(threat=linf(0.1), replays=2))")
+    states = [defence.init(setup()) for defence in (masked, Free(threat=threat, replays=2))]
+    for defence, state in zip((masked, Free(threat=threat, replays=2)), states, strict=True):
+        defence.step(state, x, y, progress=0.0, generator=torch.Generator())
+    behind, bare = (state.extra["delta"] for state in states)
+    assert float((behind.sign() == bare.sign()).float().mean()) > 0.95  # of 8 bits the mask hardly changes anything

@@ -8,7 +8,6 @@ from torch import Tensor, nn
 
 from sparring import evaluate
 from sparring.attacks import Crafting, run
-from sparring.attacks.adaptation import adaptation
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.data import load
@@ -17,6 +16,7 @@ from sparring.defences.masks.purifying import Purifier
 from sparring.generative import GAN, GenerativeNetwork
 from sparring.generative.recovery import Recovery, recover
 from sparring.generative.saved import load_generative
+from sparring.models.adaptive import adaptation
 from sparring.models.layers import named_layer
 from sparring.models.mask import Masked
 from sparring.models.saved import load as load_classifier

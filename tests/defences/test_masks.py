@@ -1,6 +1,7 @@
 """Every mask: what it does to an image, beside an independent library, and what it tells an attacker."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from sparring.core.trainable import Learner, Setup
 from sparring.data import load
 from sparring.defences import MASKS
 from sparring.defences.masks import PCA, Mask
+from sparring.generative.recovery import Recovery, recover
 from sparring.models.mask import Masked
 from sparring.recipe import Recipe, fit, open_run
 from sparring.training.optimisers import Adam
@@ -238,3 +240,58 @@ def test_images_that_do_not_fit_are_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             MASKS.parse(call).blank(shape, {})
+
+
+def test_of_all_restarts_each_image_gets_its_nearest(runs: Path) -> None:
+    module = MASKS.parse("defense_gan(model='vae', recovery=recovery(steps=2), restarts=5)").fit(setup(runs))
+    x = some(40)
+    with seeded(0):
+        found = module(x)
+    with seeded(0):
+        starts = [torch.randn(40, 8) for _ in range(5)]
+    settings = Recovery(steps=2, clipping="hard")
+    errors = [recover(module.network, x, torch.zeros(40).long(), settings, start=start)[1] for start in starts]
+    assert torch.allclose((found - x).square().flatten(1).mean(1), torch.stack(errors).amin(0), atol=1e-6)
+
+
+def test_without_restarts_an_image_is_cleaned_alike_whatever_its_mates(runs: Path) -> None:
+    module = MASKS.parse("defense_gan(model='vae', recovery=recovery(steps=60, lr=0.5), restarts=0)").fit(setup(runs))
+    x = some(60)
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(module(x[order]), module(x)[order], atol=1e-4)
+
+
+def test_the_cut_of_noisy_images_hides_no_gradient() -> None:
+    """Black pixels that noise makes darker still: what a cut does to them must not look as if they did not matter."""
+    module = MASKS.parse("additive_noise(low=-0.3, high=-0.1)").fit(setup(Path()))
+    x = torch.zeros(2, 1, 8, 8, requires_grad=True)
+    seen = module(x)
+    assert float(seen.detach().abs().max()) == 0
+    assert torch.equal(torch.autograd.grad(seen.sum(), x)[0], torch.ones_like(x))
+
+
+def test_pca_is_fitted_on_examples_from_everywhere(runs: Path) -> None:
+    images = torch.cat([torch.zeros(100, 1, 8, 8), torch.full((100, 1, 8, 8), 255)]).to(torch.uint8)
+    assert 0.2 < float(PCA(examples=60).fit(setup(runs, images)).mean.mean()) < 0.8
+
+
+def test_images_that_give_no_components_are_refused(runs: Path) -> None:
+    one, broken = torch.rand(1, 1, 8, 8), torch.full((20, 1, 8, 8), math.nan)
+    line = torch.linspace(0, 1, 30).view(-1, 1, 1, 1) * torch.rand(1, 1, 8, 8)
+    for images, says in ((one, "1 image to fit on"), (broken, "no numbers"), (line, "differ in 1 only")):
+        with pytest.raises(InputError, match=says):
+            PCA(components=5).fit(setup(runs, images))
+
+
+def test_masks_behind_others_take_what_leaves_the_range() -> None:
+    x = torch.tensor([[-0.4, 0.2], [0.9, 1.7]]).view(1, 1, 2, 2)
+    for call in ("bit_depth(bits=1)", "jpeg(quality=90)"):
+        module = MASKS.parse(call).blank((1, 2, 2), {})
+        assert torch.equal(module(x), module(x.clamp(0, 1)))
+
+
+def test_a_model_of_another_shape_cannot_stand_in_front(runs: Path) -> None:
+    with pytest.raises(InputError, match=r"vae draws images \(1, 8, 8\), and the data has \(1, 9, 9\)"):
+        MASKS.parse("defense_vae(model='vae')").fit(setup(runs, shape=(1, 9, 9)))
+    with pytest.raises(InputError, match="as many pixels as before"):
+        MASKS.parse("downsample(factor=0.95)").fit(setup(runs))

@@ -7,11 +7,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from sparring import InputError
+from sparring.attacks import FGSM, craft
 from sparring.core.randomness import seeded
+from sparring.core.threat import Linf
 from sparring.core.trainable import Learner, Setup
 from sparring.data import load
 from sparring.defences import DEFENCES, LabelSmoothing, ManifoldMixup, Mixup
+from sparring.defences.base import draw_seed
 from sparring.defences.mixup import draw_mix
+from sparring.defences.proportions import draw_shares
 from sparring.models import MLP
 from sparring.training.optimisers import SGD
 from sparring.training.schedules import Constant
@@ -99,3 +103,27 @@ def test_a_layer_that_does_not_exist_is_an_error_before_training() -> None:
 def test_settings_that_make_no_sense_are_refused(call: str) -> None:
     with pytest.raises(InputError):
         DEFENCES.parse(call)
+
+
+def test_with_an_attack_manifold_mixup_mixes_what_the_attack_makes_of_the_batch() -> None:
+    x, y = load("digits()").train.batch(torch.arange(8))
+    with seeded(0):
+        net = MLP(hidden=(16, 12)).build((1, 8, 8), 10)
+    assert isinstance(net, nn.Sequential)
+    defence = ManifoldMixup(layers=("1",), attack=FGSM(), threat=Linf(0.2))
+    ours, _ = defence.loss(net, x, y, progress=0.0, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(3)
+    x_adv = craft(FGSM(), net, x, y, Linf(0.2), seed=draw_seed(generator))
+    share, order = draw_mix(8, 2.0, generator)
+    features = net[:2](x_adv)
+    logits = net[2:](share * features + (1 - share) * features[order])
+    expected = share * F.cross_entropy(logits, y) + (1 - share) * F.cross_entropy(logits, y[order])
+    assert not torch.allclose(x_adv, x)
+    assert torch.allclose(ours, expected, rtol=1e-5)
+
+
+def test_every_weight_is_drawn_and_evenly() -> None:
+    drawn = draw_shares((3000,), 1.0, torch.Generator().manual_seed(0), (0.1, 0.4, 0.9))
+    values, counts = drawn.unique(return_counts=True)
+    assert torch.allclose(values, torch.tensor([0.1, 0.4, 0.9]))
+    assert int(counts.min()) > 900

@@ -1,7 +1,7 @@
 """Images from elsewhere in a batch: which, how many, and with which labels."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -239,3 +239,9 @@ def test_models_that_cannot_serve_are_refused(runs: Path) -> None:
         LatentMix(model="cnn").init(setup(runs))
     with pytest.raises(InputError, match="no run folder"):
         LatentMix(model="nowhere").init(setup(runs))
+
+
+def test_a_conditional_model_of_other_classes_is_refused(runs: Path) -> None:
+    other = replace(setup(runs), classes=7)
+    with pytest.raises(InputError, match="told draws images of 10 classes; the data has 7"):
+        LatentMix(model="told", recovery=Recovery(steps=1), least_psnr=1).init(other)

@@ -5,12 +5,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
+from sparring.core.trainable import Learner, Setup
 from sparring.data import load
-from sparring.generative import GenerativeNetwork
+from sparring.generative import GENERATIVES, GenerativeNetwork
 from sparring.generative.saved import load_generative
 from sparring.recipe import Recipe, fit
+from sparring.training.optimisers import Adam
+from sparring.training.schedules import Constant
 
 COMMON = {"data": "digits()", "optimiser": "adam(lr=0.003)", "batch_size": 64}
 
@@ -86,3 +91,22 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
             quiet=True,
             dataset=Dataset("wide", digits.classes, **wide),
         )
+
+
+def test_the_loss_is_its_formula_and_the_decoder_gets_no_gradient(runs: Path) -> None:
+    model = GENERATIVES.parse("encoding(model='plain', width=8, pixels=7)")
+    setup = Setup((1, 8, 8), 10, nn.Identity, lambda net: Learner(net, Adam().build(net), Constant()), runs)
+    with seeded(0):
+        state = model.init(setup)
+    network, x = state.networks["whole"], load("digits()").train.batch(torch.arange(16))[0]
+    assert isinstance(network, GenerativeNetwork)
+    z = torch.randn(16, network.latent, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        assert network.encoder is not None
+        told, codes = network.encoder.train()(torch.cat([network.decode(z), x]), torch.zeros(32, 0)).chunk(2)
+        expected = (told - z).pow(2).mean() + 7 * (network.decode(codes) - x).pow(2).mean()
+        expected = expected + ((codes.pow(2).mean(1) - 1) ** 2).mean()
+    generator = torch.Generator().manual_seed(3)
+    loss = model.step(state, x, torch.zeros(16).long(), progress=0, generator=generator)["loss"]
+    assert torch.allclose(loss, expected, rtol=1e-4)
+    assert all(p.grad is None and p.requires_grad for p in network.decoder.parameters())

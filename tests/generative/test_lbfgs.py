@@ -5,7 +5,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor
 
-from sparring.core.lbfgs import lbfgs
+from sparring.core.lbfgs import _pair, lbfgs
 
 
 def quadratics(count: int = 6, size: int = 12) -> tuple[Tensor, Tensor]:
@@ -65,3 +65,16 @@ def test_a_row_with_no_way_down_stays_and_the_others_go_on() -> None:
     assert torch.equal(found[:3], torch.zeros(3, 3))
     assert torch.allclose(found[3], torch.ones(3))
     assert lbfgs(objective, torch.zeros(0, 3), 5).shape == (0, 3)
+
+
+def test_a_first_step_is_no_longer_than_one_however_steep_it_is() -> None:
+    def objective(z: Tensor, _rows: Tensor) -> tuple[Tensor, Tensor]:
+        return 1e8 * z.square().sum(1), 2e8 * z
+
+    assert float(lbfgs(objective, torch.ones(2, 3), 20).abs().max()) < 1e-3
+
+
+def test_a_pair_without_curvature_counts_for_nothing() -> None:
+    moved = torch.tensor([[1.0, 0], [1.0, 0], [0.0, 0]])
+    changed = torch.tensor([[2.0, 0], [-2.0, 0], [0.0, 0]])
+    assert _pair(moved, changed)[2].tolist() == [0.5, 0, 0]

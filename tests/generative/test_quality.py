@@ -72,3 +72,21 @@ def test_features_are_those_of_the_layer_and_draws_those_of_the_seed() -> None:
     assert torch.equal(drawn(network, y), drawn(network, y))
     assert not torch.equal(drawn(network, y), drawn(network, y, seed=1))
     assert drawn(network, y).shape == (600, 1, 8, 8)
+
+
+def test_a_ball_reaches_to_the_third_neighbour() -> None:
+    """Real points at 0, 1, 3, 7: balls of 7, 6, 4 and 7 around them, so they reach from -7 to 14."""
+    real = torch.tensor([0.0, 1, 3, 7], dtype=torch.float64)[:, None]
+    made = torch.tensor([-7.1, -6.9, 13.9, 14.1], dtype=torch.float64)[:, None]
+    assert precision_and_recall(real, made)[0].value == 0.5
+
+
+def test_looking_at_features_moves_nothing_in_a_network_that_trains() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 5)).train()
+    x = torch.rand(20, 1, 8, 8)
+    wanted = features(net.eval(), "1", x)
+    net.train()
+    before = [buffer.clone() for buffer in net.buffers()]
+    assert torch.equal(features(net, "1", x), wanted)
+    assert all(map(torch.equal, net.buffers(), before))
+    assert net.training

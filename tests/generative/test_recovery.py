@@ -11,11 +11,13 @@ from torch import Tensor, nn
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.data import Split, load
+from sparring.defences.masks import BitDepth
 from sparring.generative import GAN, GenerativeNetwork
 from sparring.generative import codes as caching
 from sparring.generative.codes import codes_of
-from sparring.generative.recovery import RECOVERIES, Recovery, recover
+from sparring.generative.recovery import RECOVERIES, Recovery, _Search, recover
 from sparring.models import CNN, assemble
+from sparring.models.mask import Masked
 from sparring.recipe import Recipe, fit
 
 SHAPE = (1, 8, 8)
@@ -314,3 +316,87 @@ def test_a_classifier_counts_too(kept: SimpleNamespace) -> None:
     kept.made.clear()
     codes(kept, call=call)
     assert kept.made == [40, 40, 20]
+
+
+def test_a_polished_code_lies_where_the_prior_puts_codes() -> None:
+    x, y = (drawn()[0] > 0.5).float(), torch.zeros(12).long()
+    found, _ = recover(network(), x, y, Recovery(steps=5, polish=60))
+    assert float(found.norm(dim=1).max()) <= 4.75
+    assert float(found.abs().max()) <= 3
+
+
+def test_the_rate_falls_evenly_to_nothing() -> None:
+    """One number, one way to go: Adam's steps are its rates, whose sum is lr * (steps + 1) / 2."""
+    decoder = nn.Sequential(nn.Linear(1, 64, bias=False), nn.Unflatten(1, SHAPE))
+    nn.init.constant_(decoder[0].weight, 0.01)  # type: ignore[arg-type]
+    model = GenerativeNetwork(GAN(latent=1), SHAPE, 10, decoder).eval()
+    found, _ = recover(model, torch.ones(2, *SHAPE), torch.zeros(2).long(), Recovery(steps=10, lr=0.1))
+    assert torch.allclose(found, torch.full((2, 1), 0.1 * 11 / 2), atol=1e-3)
+
+
+def test_each_step_draws_other_noise_for_what_left_the_range() -> None:
+    x, y, _ = drawn(4)
+    search = _Search(network(), Recovery(), None, x, y, torch.arange(4), 0)
+    one, other = (search._clipped(torch.full((4, 6), 9.0), step) for step in (0, 1))
+    assert float(one.abs().max()) <= 3
+    assert not torch.equal(one, other)
+    assert len(one.unique()) == one.numel()  # each coordinate of each image on its own
+
+
+def test_features_count_as_much_whatever_their_scale() -> None:
+    x, y, _ = drawn()
+    found = []
+    for scale in (1.0, 1000.0):
+        with seeded(2):
+            classifier = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+        for parameter in classifier.parameters():
+            parameter.data *= scale
+        recovery = RECOVERIES.parse("recovery(steps=30, target='both', classifier='run', layer='1')")
+        found.append(recover(network(), x, y, recovery, classifier=classifier)[0])
+    assert torch.allclose(*found, atol=1e-3)
+
+
+def test_features_behind_a_mask_without_a_gradient_are_refused() -> None:
+    x, y, _ = drawn(2)
+    mask = BitDepth(bits=3)
+    with seeded(2):
+        classifier = Masked((mask,), [mask.blank(SHAPE, {})], nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    recovery = RECOVERIES.parse("recovery(target='both', classifier='run', layer='classifier.1')")
+    with pytest.raises(InputError, match="run stands behind masks"):
+        recover(network(), x, y, recovery, classifier=classifier)
+
+
+def test_a_layer_that_is_used_twice_is_refused() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.idle = nn.Linear(64, 64), nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layer(self.layer(x.flatten(1)))  # type: ignore[no-any-return]
+
+    x, y, _ = drawn(2)
+    for name, times in (("layer", 2), ("idle", 0)):
+        recovery = RECOVERIES.parse(f"recovery(target='both', classifier='run', layer='{name}')")
+        with pytest.raises(InputError, match=f"uses its layer '{name}' {times} times"):
+            recover(network(), x, y, recovery, classifier=Twice())
+
+
+def test_kept_codes_depend_on_the_images_ids_and_not_on_their_places(kept: SimpleNamespace) -> None:
+    split = load("digits()").test.take(torch.arange(60))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(0))
+    call = "recovery(steps=6, lr=2.0)"
+    shuffled, plain = (codes(kept, of, call) for of in (split.take(order), split))
+    assert torch.allclose(shuffled, plain[order], atol=1e-2)
+
+
+def test_parts_that_were_exchanged_are_made_again(kept: SimpleNamespace, caplog: pytest.LogCaptureFixture) -> None:
+    first = codes(kept)
+    one, other = sorted(next((kept.run.path / "codes").iterdir()).iterdir())[:2]
+    held = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(held)
+    with caplog.at_level(logging.WARNING, "sparring"):
+        again = codes(kept)
+    assert torch.equal(again, first)
+    assert caplog.text.count("does not hold the codes") == 2

@@ -72,7 +72,13 @@ def test_what_is_no_logits_is_said(gives: str, output: int | str | None, said: s
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"), [({"scale": 0}, "scale"), ({"std": (1, 0, 1)}, "std"), ({"order": "grb"}, "order")]
+    ("fields", "said"),
+    [
+        ({"scale": 0}, "scale"),
+        ({"std": (1, 0, 1)}, "std"),
+        ({"mean": (0, float("nan"), 0)}, "mean"),
+        ({"order": "grb"}, "order"),
+    ],
 )
 def test_bad_settings_end_in_one_clear_line(fields: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=f"adapt: {said}"):

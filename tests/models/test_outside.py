@@ -1,5 +1,7 @@
 """Networks from outside: stubbed packages, a function of one's own, and what a run folder may import."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -39,17 +41,26 @@ def create_model(name: str, *, pretrained: bool, num_classes: int = 10) -> Net:
     return Net(num_classes, 0.125 if pretrained else 0.0)
 
 
-def get_model(name: str, *, weights: str | None, num_classes: int = 10) -> Net:
+def get_model(name: str, *, weights: str | None, num_classes: int = 10, **special: object) -> Net:
     if name == "unknown":
         raise ValueError("Unknown model unknown")
+    expected = {"aux_logits": False, "transform_input": True} | ({"init_weights": True} if weights is None else {})
+    assert special == (expected if name == "inception_v3" else {})
+    assert os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] == "1"  # torch's own switch against unpickling
     return Net(num_classes, 0.25 if weights == "DEFAULT" else 0.0)
+
+
+def get_model_weights(name: str) -> SimpleNamespace:
+    about = SimpleNamespace(mean=[0.5], std=[0.5] if name == "resnet" else [0.25])
+    return SimpleNamespace(DEFAULT=SimpleNamespace(transforms=lambda: about))
 
 
 @pytest.fixture
 def packages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", SimpleNamespace(create_model=create_model))
     monkeypatch.setitem(sys.modules, "torchvision", ModuleType("torchvision"))
-    monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace(get_model=get_model))
+    both = {"get_model": get_model, "get_model_weights": get_model_weights}
+    monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace(**both))
 
 
 @pytest.fixture
@@ -71,10 +82,14 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 @pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize(
     ("call", "level", "mean", "std"),
-    [("timm('resnet')", 0.125, 0.5, 0.25), ("torchvision('resnet', pretrained=true)", 0.25, None, None)],
+    [
+        ("timm('resnet')", 0.125, 0.5, 0.25),
+        ("torchvision('resnet', pretrained=true)", 0.25, 0.5, 0.5),
+        ("torchvision('inception_v3')", 0.25, 0.5, 0.25),
+    ],
 )
 def test_a_packages_network_comes_with_its_weights_and_its_normalisation(
-    call: str, level: float, mean: float | None, std: float | None
+    call: str, level: float, mean: float, std: float
 ) -> None:
     model = MODELS.parse(call)
     assert MODELS.parse(repr(model)) == model
@@ -82,9 +97,9 @@ def test_a_packages_network_comes_with_its_weights_and_its_normalisation(
         network = model.build((1, 8, 8), 10)
     model.fill(network)
     assert torch.equal(network.network.last.weight, torch.full((10, 64), level))
-    if mean is not None:
-        x = torch.rand(3, 1, 8, 8)
-        assert torch.allclose(network(x), network.network((x - mean) / std), atol=1e-5)
+    x = torch.rand(3, 1, 8, 8)
+    assert torch.allclose(network(x), network.network((x - mean) / std), atol=1e-5)
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
     fresh = MODELS.parse(call.split("'")[0] + "'resnet', pretrained=false)")
     with seeded(0):
         bare = fresh.build((1, 8, 8), 10)
@@ -159,3 +174,24 @@ def test_a_run_folder_imports_nothing_unless_it_is_trusted(
     with pytest.raises(InputError, match="code from outside"):
         CliRunner().invoke(app, command, catch_exceptions=False)
     assert CliRunner().invoke(app, [*command, "--trust"], catch_exceptions=False).exit_code == 0
+
+
+def test_a_finished_run_that_names_code_from_outside_is_no_way_in(tmp_path: Path, mine: str) -> None:
+    """A recipe that names none must not import any, whatever a folder that lies where its run would be says."""
+    recipe = Recipe.of({**FIELDS, "model": "mlp(hidden=(4,))"})
+    run = fit(recipe, runs=tmp_path / "runs", quiet=True).run
+    about = (run.path / "model.json").read_text(encoding="utf-8")
+    changed = json.loads(about) | {"model": f"external('{mine}:wide')"}
+    (run.path / "model.json").write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(InputError, match="not its recipe's"):
+        fit(recipe, runs=tmp_path / "runs", quiet=True)
+    assert mine not in sys.modules
+
+
+def test_a_classifier_from_outside_may_stand_behind_masks(tmp_path: Path, mine: str) -> None:
+    fields = {**FIELDS, "model": f"external('{mine}:wide')"}
+    bare = fit(Recipe.of(fields), runs=tmp_path, quiet=True)
+    bare.run.path.rename(tmp_path / "bare")
+    masked = fit(Recipe.of({**fields, "defence": "masked(masks=(median(),), model='bare')"}), runs=tmp_path, quiet=True)
+    ours, theirs = masked.model.state_dict(), bare.model.state_dict()
+    assert all(torch.equal(ours[f"classifier.{name}"], value) for name, value in theirs.items())

@@ -42,7 +42,7 @@ class ActiveSet:
         return succeeded(logits, self.y[rows], None if self.target is None else self.target[rows])
 
     def _finish(self, done: Tensor) -> Tensor | None:
-        """Mark these active rows as finished; if rows leave the batch now, return the mask of those that stay."""
+        """Mark these active rows as finished; if rows leave the batch now, return flags of those that stay."""
         if not bool(done.any()):
             return None
         self._oracle.finish(done)
@@ -73,7 +73,7 @@ class Worst(ActiveSet):
         return self._all
 
     def record(self, x_adv: Tensor, loss: Tensor, logits: Tensor) -> Tensor | None:
-        """Note what was found for the active rows; if rows leave the batch now, return the mask of those that stay."""
+        """Note what was found for the active rows; if rows leave the batch now, return flags of those that stay."""
         better = loss > self._loss
         if self._stop:
             fooled = self.fooled(x_adv, logits)
@@ -126,7 +126,7 @@ class Closest(ActiveSet):
         return self.best[self._rows]
 
     def record(self, x_adv: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Keep nearer successes; return which active rows are fooled, and `kept`: None, or the mask of those that stay.
+        """Keep nearer successes; return which active rows are fooled, and `kept`: None, or flags of those that stay.
 
         The first is about the rows before any left.
         """
@@ -141,5 +141,5 @@ class Closest(ActiveSet):
         return fooled, self._finish(nearer & clear & (distance <= self._threat.eps)) if self._stop else None
 
     def leave(self, done: Tensor) -> Tensor | None:
-        """Let these active rows (a mask) end; if rows leave the batch now, return the mask of those that stay."""
+        """Let these active rows (flags) end; if rows leave the batch now, return flags of those that stay."""
         return self._finish(done & ~self._done)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
+from sparring.models.adaptive import declared
 
 EOT_DRAWS = 20  # as AutoAttack's version for randomised defences draws
-KNOWN = frozenset({"bpda", "eot"})
 
 
 class BPDA(nn.Module):
@@ -39,27 +39,14 @@ def bpda(module: nn.Module, backward: nn.Module | None = None) -> nn.Module:
     return BPDA(module, nn.Identity() if backward is None else backward)
 
 
-def adaptation(model: nn.Module) -> frozenset[str]:
-    """Return what an attack on the whole model needs: the union over what its modules declare."""
-    found: frozenset[str] = frozenset()
-    for module in model.modules():
-        found |= _declared(module) & KNOWN
-    return found
-
-
 @contextmanager
 def differentiable(model: nn.Module) -> Iterator[None]:
     """Let every module that declares "bpda" pass gradients on by its approximation; take the hooks away after."""
     with ExitStack() as hooks:
         for module in model.modules():
-            if "bpda" in _declared(module):
+            if "bpda" in declared(module):
                 hooks.callback(module.register_forward_hook(_substitute).remove)
         yield
-
-
-def _declared(module: nn.Module) -> frozenset[str]:
-    found: object = getattr(module, "adaptive", None)  # any module may be there, not only ours
-    return frozenset(map(str, found)) if isinstance(found, set | frozenset) else frozenset()
 
 
 def _substitute(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -168,14 +168,14 @@ class Climb(ABC):
         self.best_grad.index_copy_(0, rows, grad.index_select(0, rows))
 
     def rows(self, kept: Tensor) -> Self:
-        """Go on with these rows (a mask)."""
+        """Go on with these rows (flags)."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[kept])
         return self
 
     def _go_back(self, back: Tensor) -> None:
-        """Go on from the best images of these rows (a mask)."""
+        """Go on from the best images of these rows (flags)."""
         rows = back.nonzero().squeeze(1)
         self.x_adv.index_copy_(0, rows, self.best.index_select(0, rows))
         self.grad.index_copy_(0, rows, self.best_grad.index_select(0, rows))

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.adaptation import EOT_DRAWS, adaptation
+from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.given import check_examples, check_labels, check_model
 from sparring.attacks.losses import succeeded
@@ -18,6 +18,7 @@ from sparring.core.progress import Bar
 from sparring.core.randomness import derive, seeded
 from sparring.core.spec import Component, convert
 from sparring.core.threat import THREATS, ThreatModel
+from sparring.models.adaptive import adaptation
 
 NOISE_STREAM = 11  # of the seed, for the noise that a random model draws itself
 
@@ -90,7 +91,8 @@ def run(
     """Attack `model` on images `x` (N, C, H, W), floats in [0, 1], with labels `y` (N,), within `threat`.
 
     Nothing is left behind: gradients, modes, batch-norm statistics, the inputs and the global random state are as they
-    were. An example's result depends on the seed and on its id (by default its place in `x`), not on its batch-mates.
+    were. An example's result depends on the seed and on its id (by default its place in `x`), not on its batch-mates;
+    but a random model draws its own noise for a batch at once.
     `batch_size`: by default what suits the device. `start` (N, C, H, W): images to begin from, for attacks that climb.
     `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by the place of its first
     example as it comes, and what it holds already, of as many examples, is not done again.
@@ -188,14 +190,17 @@ def craft(
     *,
     seed: int | Tensor,
     statistics: Statistics = "eval",
+    crafting: Crafting | None = None,
+    stop: bool = False,
 ) -> Tensor:
     """Return adversarial images for training: the attack's full course on every example, right or wrong, in one batch.
 
-    `statistics` says which mean and variance batch norm uses meanwhile; the running ones do not move either way.
+    `statistics` says which mean and variance batch norm uses meanwhile; the running ones do not move either way. With
+    `stop` an example is done when the attack has succeeded on it.
     """
     with frozen(model, statistics):
-        oracle = Oracle(model, torch.arange(len(x), device=x.device), seed=seed)
-        x_adv = attack.perturb(oracle, x, y, threat, stop=False)
+        oracle = Oracle(model, torch.arange(len(x), device=x.device), seed=seed, crafting=crafting)
+        x_adv = attack.perturb(oracle, x, y, threat, stop=stop)
     return threat.project(x_adv.detach(), x)
 
 

@@ -106,7 +106,7 @@ class _Search:
         return self._w.tanh().add_(1).mul_(0.5)
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows (a mask)."""
+        """Go on with these rows (flags)."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[rows])

@@ -133,7 +133,7 @@ class Oracle:
     def confirm(self, fooled: Tensor, x_adv: Tensor, judge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
         """Return `fooled` (B,) less what float32 does not bear out; nothing to ask where passes are in float32.
 
-        `judge` says of logits (n, K) and the mask of their rows which are fooled. Costs those rows a forward pass.
+        `judge` says of logits (n, K) and the flags of their rows which are fooled. Costs those rows a forward pass.
         """
         if self._crafting.precision == "32-true" or not bool(fooled.any()):
             return fooled
@@ -145,7 +145,7 @@ class Oracle:
         return fooled.masked_scatter(fooled, judge(logits, fooled))
 
     def note(self, rows: Tensor, x_adv: Tensor) -> None:
-        """Keep the images of these rows of the active ones (a mask), should the budget end the attack."""
+        """Keep the images of these rows of the active ones (flags), should the budget end the attack."""
         if self._ledger.max_forwards is not None and bool(rows.any()):
             for row, image in zip(self._rows[rows].tolist(), x_adv[rows], strict=True):
                 self._ledger.found[row] = image.clone()
@@ -155,12 +155,12 @@ class Oracle:
         return torch.stack([self._ledger.found.get(row, image) for row, image in enumerate(x)])
 
     def finish(self, rows: Tensor) -> None:
-        """Charge these rows of the active ones (a mask) no more, though they are still in the batch."""
+        """Charge these rows of the active ones (flags) no more, though they are still in the batch."""
         self._settle()
         self._idle = self._idle | rows
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows of the active ones only; `rows` is a mask (B,)."""
+        """Go on with these rows of the active ones only; `rows` are flags (B,)."""
         self._settle()
         self._rows, self._idle = self._rows[rows], self._idle[rows]
 

@@ -111,7 +111,7 @@ class Search(ABC):
         self._keep(better)
 
     def rows(self, kept: Tensor) -> None:
-        """Go on with these rows (a mask)."""
+        """Go on with these rows (flags)."""
         for name, value in vars(self).items():
             if isinstance(value, Tensor):
                 setattr(self, name, value[kept])
@@ -130,7 +130,7 @@ class Search(ABC):
 
     @abstractmethod
     def _keep(self, better: Tensor) -> None:
-        """Take these rows (a mask) of the images asked for as the best."""
+        """Take these rows (flags) of the images asked for as the best."""
 
     def _window(self, place: int, square: int = 0) -> Tensor:
         """Return which pixels of the flat images a square covers, (B, C * side * side)."""

@@ -66,7 +66,8 @@ class Row:
     within `sweep_tolerance`. `calibrations` by what they were
     read on. `adversaries`: accuracy under the learned adversary of each row that has one, by that row's name.
     `repeats`: its trainings; if there are several, all other figures are their means. `nearest`: how near images lie
-    that fool it, by minimal attacks without a bound.
+    that fool it, by minimal attacks without a bound. `series` and `at`: of rows that differ in a number alone, what
+    they are called, with the number's name in braces, and that number.
     """
 
     name: str
@@ -83,6 +84,8 @@ class Row:
     adversaries: tuple[Figure, ...] = ()
     repeats: tuple[Repeat, ...] = ()
     nearest: Evaluation | None = None
+    series: str = ""
+    at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Split:
         return to_float(self.x[rows]), self.y[rows]
 
     def take(self, rows: Tensor) -> Self:
-        """Return the split with these rows only, in this order; `rows`: indices or a mask."""
+        """Return the split with these rows only, in this order; `rows`: indices or flags."""
         return dataclasses.replace(self, x=self.x[rows], y=self.y[rows], ids=self.ids[rows])
 
     def sample(self, count: int, seed: int) -> Self:
@@ -160,7 +160,7 @@ def holdout(x: Tensor, y: Tensor, size: int, seed: int, ids: Tensor | None = Non
 
 
 def stratified(y: Tensor, share: float, seed: int) -> Tensor:
-    """Return a mask (N,) that draws by `seed` the same `share` of each class of `y` (N,), rounded."""
+    """Return flags (N,) that draw by `seed` the same `share` of each class of `y` (N,), rounded."""
     shuffled = torch.randperm(len(y), generator=new_generator(seed))
     order = shuffled[y[shuffled].argsort(stable=True)]
     counts = y.bincount()

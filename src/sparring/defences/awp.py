@@ -51,7 +51,7 @@ class AWP(Wrapper):
             return {"loss": loss.detach(), **metrics}
         with still_statistics(net):
             loss, _ = self.defence.compare(net, x, x_adv, y)
-            weights = [weight for weight in net.parameters() if weight.ndim > 1]
+            weights = [weight for weight in net.parameters() if weight.ndim > 1 and weight.requires_grad]
             grads = torch.autograd.grad(loss, weights)
         with perturbed(weights, grads, self.gamma):
             loss, metrics = self.defence.compare(net, x, x_adv, y)

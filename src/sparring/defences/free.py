@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from sparring.attacks import FGSM, craft
+from sparring.attacks.adaptation import differentiable
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
@@ -43,7 +44,8 @@ class Free(OneNetwork):
         x_adv = self.threat.project(x + kept[: len(x)], x)
         for _ in range(self.replays):
             x_adv.requires_grad_(True)
-            logits = learner.network(x_adv)
+            with differentiable(learner.network):  # a mask without a gradient of its own passes on another
+                logits = learner.network(x_adv)
             loss = F.cross_entropy(logits, y)
             learner.update(loss)
             grad, x_adv = x_adv.grad, x_adv.detach()

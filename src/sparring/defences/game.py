@@ -16,7 +16,7 @@ from sparring.core.trainable import Learner, Setup, State
 from sparring.defences.base import Defence, accuracy
 from sparring.defences.crafted import Halves, accuracies, both
 from sparring.models.perturber import Perturber, PerturberNetwork, moved
-from sparring.models.saved import load, load_perturber, take_over
+from sparring.models.saved import load_perturber, take_over
 from sparring.training.optimisers import Optimiser
 from sparring.training.runs import Run
 
@@ -66,7 +66,7 @@ class Game(Defence):
     def init(self, setup: Setup) -> State:
         classifier = setup.classifier()
         if self.defender:
-            take_over(classifier, load(Run.find(self.defender, setup.runs).path), f"{self.name}: defender")
+            take_over(classifier, Run.find(self.defender, setup.runs).read_weights(), f"{self.name}: defender")
         perturber = self.perturber.build(setup.shape).to(next(classifier.parameters()).device)
         if self.adversary:
             begin = load_perturber(Run.find(self.adversary, setup.runs).path)

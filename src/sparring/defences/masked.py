@@ -10,7 +10,7 @@ from sparring.core.trainable import Setup, State
 from sparring.defences.base import Defence, Wrapper
 from sparring.defences.standard import Standard
 from sparring.models.mask import Mask, Masked
-from sparring.models.saved import load, take_over
+from sparring.models.saved import take_over
 from sparring.training.runs import Run
 
 
@@ -42,8 +42,7 @@ class MaskedTraining(Wrapper):
         if self.model:
             net = state.learners["classifier"].network
             assert isinstance(net, Masked)
-            trained = load(Run.find(self.model, setup.runs).path)
-            take_over(net.classifier, trained, f"{self.name}: model")
+            take_over(net.classifier, Run.find(self.model, setup.runs).read_weights(), f"{self.name}: model")
         return state
 
     def finished(self, state: State) -> bool:

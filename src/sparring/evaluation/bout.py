@@ -44,7 +44,7 @@ class Bout:
         Minimal attacks run once, without a bound: their distances are the curve, and who falls within eps falls.
         """
         x, y = given.images(), given.y
-        clean = predictions(model, x)
+        clean = predictions(model, x, draws=conditions.draws(model))
         check_labels(y, clean.shape[1], "y")
         worst, worst_x, worst_margin = clean.clone(), x.clone(), torch.full((len(y),), -math.inf)
         fallen, distances, attacked, nearest = {}, {}, {}, Nearest.unknown(clean)

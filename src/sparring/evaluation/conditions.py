@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sparring.attacks import Adversarial, Attack, Crafting, run
+from sparring.attacks.base import adapted
 from sparring.core.threat import ThreatModel
 from sparring.evaluation.parts import Parts
 
@@ -18,6 +19,10 @@ class Conditions:
     batch_size: int | None = None
     crafting: Crafting | None = None
     folder: Path | None = None
+
+    def draws(self, model: nn.Module) -> int:
+        """Return over how many draws a random model is judged, the same under attack and without."""
+        return adapted(self.crafting or Crafting(), model).draws or 1
 
     def run(
         self,

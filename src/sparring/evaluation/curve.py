@@ -20,12 +20,15 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 
 
-def predictions(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tensor:
-    """Return the logits (N, K) of images (N, C, H, W), with nothing left behind on the model."""
+def predictions(model: nn.Module, x: Tensor, batch_size: int | None = None, *, draws: int = 1) -> Tensor:
+    """Return the logits (N, K) of images (N, C, H, W), with nothing left behind on the model.
+
+    `draws`: over how many the probabilities of a random model are averaged.
+    """
     device = device_of(model, x)
     batches = torch.split(x, batch_size or suitable_batch(x, device, 1))
     with frozen(model), seeded(0):
-        return torch.cat([predict(model, batch.to(device)).to(x.device) for batch in batches])
+        return torch.cat([predict(model, batch.to(device), draws).to(x.device) for batch in batches])
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def single_attack(
     batches = list(zip(torch.split(x, size), torch.split(y, size), strict=True))
     for place, (images, labels) in enumerate(track(batches, f"{attack.name} {threat}", len(batches))):
         images, labels = images.to(device), labels.to(device)  # the same batch, where the model is
-        x_adv = craft(attack, model, images, labels, threat, seed=seed + place)
+        with seeded(seed + place):  # a random model's own noise
+            x_adv = craft(attack, model, images, labels, threat, seed=seed + place)
         parts.append(predictions(model, x_adv, size).to(x.device))
     return torch.cat(parts)
 

@@ -5,15 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Attack, Crafting
-from sparring.attacks.adaptation import adaptation
 from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
+from sparring.attacks.oracle import frozen
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
-from sparring.core.results import Certified, Curve, Evaluation, NormStatistics
+from sparring.core.randomness import seeded
+from sparring.core.results import Arrays, Certified, Curve, Evaluation, NormStatistics
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
 from sparring.data.given import Data, Examples, examples_of
@@ -26,7 +28,9 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
 from sparring.evaluation.provenance import Stopwatch
+from sparring.models.adaptive import adaptation
 from sparring.models.batch_statistics import with_batch_statistics
+from sparring.models.mask import Masked
 from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
@@ -116,7 +120,7 @@ def evaluate(
         flags=(*checks(clean.accuracy, bout.attacked, statistics), *sandwich(proven, worst.accuracy)),
         provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
         certified=proven,
-        arrays=bout.flags(given.ids) | bout.gallery(given.ids),
+        arrays=bout.flags(given.ids) | _behind_masks(model, bout.gallery(given.ids)),
     )
 
 
@@ -129,6 +133,19 @@ def _to_learn_from(data: Data, split: str, fit_on: Data | None) -> tuple[Tensor,
     else:
         raise InputError("a learned attack needs examples other than those it is judged on: evaluate(..., fit_on=...)")
     return given.x, given.y
+
+
+def _behind_masks(model: nn.Module, gallery: Arrays) -> Arrays:
+    """Return the gallery with what comes through the model's masks, where it has any."""
+    if not isinstance(model, Masked):
+        return gallery
+    where = device_of(model, torch.empty(0))
+    with frozen(model), torch.no_grad(), seeded(0):
+        seen = {
+            name: model.before(torch.from_numpy(gallery[f"gallery/{of}"]).to(where)).cpu().numpy()
+            for name, of in (("seen", "x"), ("seen_adv", "x_adv"))
+        }
+    return gallery | {f"gallery/{name}": images for name, images in seen.items()}
 
 
 def _certified(

@@ -50,14 +50,15 @@ def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device
     seen = [Run.find(recovery.classifier, runs)] if recovery.classifier else []
     for of in seen:
         classifier = load(of.path).to(device)
-    key = _key([run, *seen], split, f"{VERSION} {recovery!r} {seed}")
+    key = _key([run, *seen], split, f"{VERSION} {PART} {recovery!r} {seed}")
     folder = run.path / "codes" / key[:16]
     parts = torch.split(torch.arange(len(split)), PART)
     found = []
     for place, rows in enumerate(track(parts, "recovering codes", len(parts))):
         path = folder / f"{place:05d}.safetensors"
-        kept = _read(path, key)
-        found.append(kept or _made(path, key, network, split.take(rows), recovery, classifier, seed))
+        about = f"{key} {place}"
+        kept = _read(path, about)
+        found.append(kept or _made(path, about, network, split.take(rows), recovery, classifier, seed))
     z, error = zip(*found, strict=True)
     return Codes(torch.cat(z), torch.cat(error))
 

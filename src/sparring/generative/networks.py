@@ -82,7 +82,7 @@ def conv_encoder(shape: tuple[int, int, int], width: int, classes: int, outputs:
     return Encoder(features, prod(innermost(shape, width)), classes, outputs)
 
 
-class Critic(nn.Module):
+class ImageDiscriminator(nn.Module):
     """Images to one logit each, (B,): how real they look, and where it is conditional, as images of their class.
 
     The class enters as a projection (Miyato & Koyama 2018, arXiv:1802.05637).

@@ -11,7 +11,8 @@ from sparring.core.errors import InputError
 from sparring.core.results import Estimate
 from sparring.core.statistics import share
 from sparring.generative.base import GenerativeNetwork
-from sparring.models.layers import named_layer, tapped
+from sparring.models.layers import layer_output
+from sparring.models.modes import in_use
 
 BATCH = 500
 NEAREST = 3  # neighbours that make a ball around each point
@@ -20,10 +21,9 @@ ROWS = 1000  # of a table of distances at a time
 
 def features(classifier: nn.Module, layer: str, x: Tensor) -> Tensor:
     """Return what the layer gives of images (N, C, H, W), flat, as float64 (N, F)."""
-    with torch.no_grad(), tapped(named_layer(classifier, layer)) as outputs:
-        for batch in torch.split(x, BATCH):
-            classifier(batch)
-    return torch.cat([output.flatten(1) for output in outputs]).double()
+    with torch.no_grad(), in_use(classifier):
+        outputs = [layer_output(classifier, layer, batch).flatten(1) for batch in torch.split(x, BATCH)]
+    return torch.cat(outputs).double()
 
 
 def drawn(network: GenerativeNetwork, y: Tensor, seed: int = 0) -> Tensor:

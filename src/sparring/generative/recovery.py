@@ -16,7 +16,8 @@ from sparring.core.randomness import derive, uniform
 from sparring.core.spec import Catalogue, Component
 from sparring.core.threat import TINY
 from sparring.generative.base import GenerativeNetwork
-from sparring.models.layers import named_layer, tapped
+from sparring.models.adaptive import adaptation
+from sparring.models.layers import layer_output, named_layer
 from sparring.models.modes import held, in_use
 
 BATCH = 500  # images at once: what fits into the processor's cache decides, not the memory
@@ -112,7 +113,7 @@ class _Search:
         with torch.no_grad():
             z = self._adam(self._start() if start is None else start.clone())
             if self.recovery.polish:
-                z = self._better(z, self._shortened(lbfgs(self.objective, z, self.recovery.polish)))
+                z = self._better(z, self._within(lbfgs(self.objective, z, self.recovery.polish)))
             drawn = self.network.decode(z, self.shares)
             return z, (drawn - self.x).flatten(1).square().mean(1)
 
@@ -158,6 +159,11 @@ class _Search:
         fresh = WITHIN * (2 * uniform(derive(self.seed, 0), self.ids, step, z.shape[1]) - 1)
         return torch.where(z.abs() > WITHIN, fresh, z)
 
+    def _within(self, z: Tensor) -> Tensor:
+        """Return codes no coordinate of which leaves the range, nor is any too long."""
+        bounded = self.recovery.clipping != "none" and self.network.about.draws
+        return self._shortened(z.clamp(-WITHIN, WITHIN) if bounded else z)
+
     def _shortened(self, z: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
         allowed: Tensor = (self.longest / length.clamp(min=TINY)).clamp(max=1)
@@ -180,12 +186,10 @@ def _features(classifier: nn.Module | None, recovery: Recovery) -> Callable[[Ten
         return None
     if classifier is None:
         raise InputError(f"recovery: the classifier of {recovery.classifier!r} is not at hand")
-    layer = named_layer(classifier, recovery.layer)
-
-    def features(x: Tensor) -> Tensor:
-        with tapped(layer) as outputs:
-            classifier(x)
-        (output,) = outputs
-        return output
-
-    return features
+    named_layer(classifier, recovery.layer)
+    if adaptation(classifier):
+        raise InputError(
+            f"recovery: {recovery.classifier} stands behind masks that are random or have no gradient of their own; "
+            "name a classifier without"
+        )
+    return lambda x: layer_output(classifier, recovery.layer, x)

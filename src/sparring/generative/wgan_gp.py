@@ -6,21 +6,22 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
-from sparring.generative.networks import Critic
+from sparring.generative.networks import ImageDiscriminator
 from sparring.generative.rivals import Rivals
 
 
 @dataclass(frozen=True, kw_only=True)
 class WGANGP(Rivals):
-    """A decoder against a critic whose difference between real and drawn images estimates how far apart they lie.
+    """A decoder against a discriminator (in the paper a critic) that estimates how far drawn images lie from real ones.
 
     `penalty` times the squared distance from 1 of the norm of its gradient, at points between real and drawn images,
-    keeps the critic's slope near 1.
+    keeps the discriminator's slope near 1. Its updates for one of the decoder are all on the same real images, where
+    the paper's algorithm draws new ones for each.
     """
 
     name = "wgan_gp"
     source = "arXiv:1704.00028"
-    critic_updates: int = 5
+    discriminator_updates: int = 5
     penalty: float = 10.0
 
     def __post_init__(self) -> None:
@@ -28,16 +29,16 @@ class WGANGP(Rivals):
         if not self.penalty > 0:
             raise InputError(f"wgan_gp: penalty must be more than 0, not {self.penalty}")
 
-    def critic(self, shape: tuple[int, int, int], classes: int) -> Critic:
-        return Critic(shape, self.width, classes, spectral=False)
+    def discriminator(self, shape: tuple[int, int, int], classes: int) -> ImageDiscriminator:
+        return ImageDiscriminator(shape, self.width, classes, spectral=False)
 
-    def critic_loss(
-        self, critic: nn.Module, x: Tensor, drawn: Tensor, shares: Tensor, generator: torch.Generator
+    def discriminator_loss(
+        self, discriminator: nn.Module, x: Tensor, drawn: Tensor, shares: Tensor, generator: torch.Generator
     ) -> Tensor:
-        real, fake = critic(torch.cat([x, drawn]), torch.cat([shares, shares])).chunk(2)
+        real, fake = discriminator(torch.cat([x, drawn]), torch.cat([shares, shares])).chunk(2)
         places = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device)
         between = torch.lerp(x, drawn, places).requires_grad_(True)
-        (slope,) = torch.autograd.grad(critic(between, shares).sum(), between, create_graph=True)
+        (slope,) = torch.autograd.grad(discriminator(between, shares).sum(), between, create_graph=True)
         steepness = slope.flatten(1).norm(dim=1)
         loss: Tensor = fake.mean() - real.mean() + self.penalty * (steepness - 1).square().mean()
         return loss

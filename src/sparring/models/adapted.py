@@ -63,8 +63,10 @@ def adapt(
     if not scale > 0:
         raise InputError(f"adapt: scale must be more than 0, not {scale}")
     centre, spread = (torch.as_tensor(value, dtype=torch.float32).reshape(-1, 1, 1) for value in (mean, std))
-    if not bool((spread > 0).all()):
+    if not bool((spread > 0).all() & spread.isfinite().all()):
         raise InputError(f"adapt: std must be more than 0 in every channel, not {std}")
+    if not bool(centre.isfinite().all()):
+        raise InputError(f"adapt: mean must be a number in every channel, not {mean}")
     if order not in ("rgb", "bgr"):
         raise InputError(f'adapt: order is "rgb" or "bgr", not {order!r}')
     return Adapted(network, centre, spread, scale, size, order, output).train(network.training)

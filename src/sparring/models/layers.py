@@ -25,9 +25,20 @@ def named_layer(classifier: nn.Module, name: str) -> nn.Module:
 def feature_size(classifier: nn.Module, name: str, shape: tuple[int, int, int]) -> int:
     """Return how many values the layer called `name` gives out for one image of `shape` (C, H, W)."""
     where = next(iter(classifier.parameters())).device
-    with torch.no_grad(), in_use(classifier), tapped(named_layer(classifier, name)) as outputs:
-        classifier(torch.zeros(1, *shape, device=where))
-    return outputs[0].numel()
+    with torch.no_grad(), in_use(classifier):
+        return layer_output(classifier, name, torch.zeros(1, *shape, device=where)).numel()
+
+
+def layer_output(classifier: nn.Module, name: str, x: Tensor) -> Tensor:
+    """Return what the layer called `name` gives out when the classifier is shown `x` (B, C, H, W), in the graph.
+
+    Raises InputError if it is not used just once.
+    """
+    with tapped(named_layer(classifier, name)) as outputs:
+        classifier(x)
+    if len(outputs) != 1:
+        raise InputError(f"the model uses its layer {name!r} {len(outputs)} times for an image; name one it uses once")
+    return outputs[0]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
@@ -52,10 +52,10 @@ def load_perturber(path: str | Path) -> PerturberNetwork:
     return network
 
 
-def take_over(classifier: nn.Module, trained: nn.Module, where: str) -> None:
+def take_over(classifier: nn.Module, weights: dict[str, Tensor], where: str) -> None:
     """Give a fresh classifier the weights of a trained one; raises InputError if they are of another make."""
     try:
-        classifier.load_state_dict(trained.state_dict())
+        classifier.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: the run's classifier is not the recipe's model ({reason})") from None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sparring.core.files import replacing
 from sparring.core.results import Estimate
 from sparring.core.study_results import Row, StudyResult
-from sparring.report import certificates, panels, sheets, strips, verdict
+from sparring.report import certificates, panels, series, sheets, strips, verdict
 from sparring.report.format import shorten
 from sparring.report.style import LIGHT, style
 
@@ -95,6 +95,11 @@ def sweep(rows: Sequence[Row]) -> Figure | None:
     return _line_figure(panels.sweeps(rows))
 
 
+def along(rows: Sequence[Row]) -> Figure | None:
+    """Draw rows that differ in a number alone against that number."""
+    return _line_figure(series.panels(rows))
+
+
 def training(rows: Sequence[Row]) -> Figure | None:
     """Draw what each epoch of training measured."""
     return _line_figure(panels.training(rows))
@@ -136,6 +141,7 @@ DRAWN: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
     "verdict": verdicts,
     "curves": curves,
     "sweep": sweep,
+    "series": along,
     "confidence": confidence,
     "calibration": calibration,
     "gallery": gallery,

@@ -3,7 +3,8 @@
 import base64
 import io
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -18,11 +19,16 @@ SIDES = (224, 112, 56, 28)
 LEAST = 4
 
 _KEYS = ("ids", "y", "x", "x_adv", "p_clean", "p_adv")
+_SEEN = ("seen", "seen_adv")  # what is behind a model's masks
 
 
 @dataclass(frozen=True)
 class Example:
-    """One example: its images, what it is, and what the model makes of each with what confidence."""
+    """One example: its images, what it is, and what the model makes of each with what confidence.
+
+    `seen` and `seen_adversarial`: the clean and the adversarial image as they come through a model's masks, if it has
+    any.
+    """
 
     id: int
     clean: Pixels
@@ -34,6 +40,8 @@ class Example:
     predicted: str
     confidence: float
     verdict: Literal["holds", "fooled", "wrong already"]
+    seen: Pixels | None = None
+    seen_adversarial: Pixels | None = None
 
 
 @dataclass(frozen=True)
@@ -52,12 +60,22 @@ def strip(evaluation: Evaluation, rows: int) -> Strip | None:
     if not _usable(arrays):
         return None
     total, channels, height, width = arrays["x"].shape
-    shown, scale = _within_budget(total, channels * height * width, max(height, width), rows)
+    behind = [evaluation.arrays[f"gallery/{key}"] for key in _SEEN if f"gallery/{key}" in evaluation.arrays]
+    behind = [each for each in behind if each.shape == arrays["x"].shape]
+    size = channels * height * width * (3 + len(behind)) // 3
+    shown, scale = _within_budget(total, size, max(height, width), rows)
+    seen = [pixels(np.nan_to_num(shrink(each[:shown].astype(np.float64), scale))) for each in behind]
+    seen = seen if len(seen) == len(_SEEN) else []
     x, x_adv = (np.nan_to_num(shrink(arrays[key][:shown].astype(np.float64), scale)) for key in ("x", "x_adv"))
     factor = magnification(x_adv - x)
     images = pixels(x), pixels(x_adv), pixels(0.5 + factor * (x_adv - x))
     examples = tuple(_example(evaluation.classes, arrays, images, index) for index in range(shown))
-    return Strip(examples, factor, scale, total)
+    return Strip(tuple(_behind(example, place, seen) for place, example in enumerate(examples)), factor, scale, total)
+
+
+def _behind(example: Example, place: int, seen: Sequence[Pixels]) -> Example:
+    """Return the example with what is seen of it behind the masks, if there are any."""
+    return replace(example, seen=seen[0][place], seen_adversarial=seen[1][place]) if seen else example
 
 
 def magnification(difference: NDArray[np.float64]) -> float:

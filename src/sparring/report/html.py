@@ -13,7 +13,19 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from sparring.core.study_results import Row, StudyResult
-from sparring.report import cells, certificates, charts, format, gallery, panels, sheets, tables, verdict
+from sparring.report import (
+    cells,
+    certificates,
+    charts,
+    crossing,
+    format,
+    gallery,
+    panels,
+    series,
+    sheets,
+    tables,
+    verdict,
+)
 from sparring.report.style import DARK, LIGHT, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -36,6 +48,7 @@ def render(result: StudyResult, command: str = "") -> str:
     drawn = {
         "honest": _line_charts("honest", (*panels.honest_curves(rows), *certificates.curves(rows))),
         "sweep": _line_charts("sweep", panels.sweeps(rows)),
+        "series": _line_charts("series", series.panels(rows)),
         "confidence": _bar_charts(panels.confidences(rows)) if rows else (),
         "reliability": _line_charts("reliability", panels.reliability(rows)),
         "training": _line_charts("training", panels.training(rows)),
@@ -45,6 +58,8 @@ def render(result: StudyResult, command: str = "") -> str:
         "command": command or result.provenance.command,
         "charts": drawn,
         "tables": _tables(result),
+        "crossing": crossing.tables(rows),
+        "series": max((panel.lines for panel in series.panels(rows)), key=len, default=()),
         "ranking": verdict.ranking(rows),
         "headline": verdict.headline(rows),
         "flags": verdict.raised(rows, "fail", "warn"),

@@ -25,13 +25,15 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     if not strips:
         return None
     across = min(_ACROSS, max(len(strip.examples) for _, strip in strips))
-    tall = 3 + 2 * _TEXT + _TITLE + _FOOT
+    behind = any(strip.examples[0].seen is not None for _, strip in strips)
+    tall = 3 + 2 * behind + 2 * _TEXT + _TITLE + _FOOT
     figure = Figure(figsize=(_INCH * (across + 1), _INCH * tall * len(strips)), dpi=_DPI)
     for index, (row, strip) in enumerate(strips):
         axes = figure.add_axes((0, 1 - (index + 1) / len(strips), 1, 1 / len(strips)))
         axes.set(xlim=(-1, across), ylim=(tall, 0))
         axes.set_axis_off()
         _draw_strip(axes, row.name, strip, across)
+        _draw_behind(axes, strip, across)
     return figure
 
 
@@ -53,6 +55,20 @@ def _draw_strip(axes: Axes, name: str, strip: gallery.Strip, across: int) -> Non
         )
         for top, words in zip(tops, below, strict=False):
             axes.text(column + 0.5, top + 0.99, words, ha="center", va="top", fontsize=6)
+
+
+def _draw_behind(axes: Axes, strip: gallery.Strip, across: int) -> None:
+    """Draw what comes through the masks, if there are any, below all else."""
+    shown = strip.examples[:across]
+    top = _TITLE + 3 + 2 * _TEXT + _FOOT / 2
+    for label, images in (
+        ("clean, behind\nthe masks", [e.seen for e in shown if e.seen is not None]),
+        ("adversarial,\nbehind them", [e.seen_adversarial for e in shown if e.seen_adversarial is not None]),
+    ):
+        if images:
+            axes.text(-0.95, top + 0.5, label, va="center", fontsize=7)
+            _line(axes, images, top)
+        top += 1
 
 
 def _line(axes: Axes, images: Sequence[gallery.Pixels], top: float) -> None:

@@ -17,7 +17,7 @@ from sparring.evaluation.curve import predictions
 from sparring.generative import GenerativeNetwork
 from sparring.generative.codes import Codes, codes_of
 from sparring.generative.quality import BATCH, drawn, features, frechet_distance, precision_and_recall
-from sparring.generative.recovery import Recovery, recover
+from sparring.generative.recovery import WITHIN, Recovery, recover
 from sparring.models.saved import load
 from sparring.recipe import Fitted, training_split
 from sparring.studies.expansion import Training
@@ -56,7 +56,8 @@ class Drawing:
             codes = codes_of(fitted.run.path.name, split, recovery, runs=self.runs, device=where)
             quality += _recovered(network, codes, split, classifier)
             if network.about.draws:
-                quality.append(_found_again(network, recovery))
+                looks = load(self.runs / recovery.classifier) if recovery.classifier else None
+                quality.append(_found_again(network, recovery, looks))
             arrays |= _pictures(network, codes, split)
         return GenerativeRow(
             name=row.name,
@@ -89,9 +90,10 @@ class Drawing:
 
 def _recovered(network: GenerativeNetwork, codes: Codes, split: Split, classifier: nn.Module | None) -> list[Measured]:
     """Return how near the recovered training images are, and how often a classifier sees the same in them."""
+    known = codes.psnr[codes.psnr.isfinite()]  # an image with NaN pixels has none
     found = [
-        Measured(f"PSNR of recovered images, {quantile:.0%} quantile (dB)", _point(value, len(split)), "number")
-        for quantile, value in zip(QUANTILES, codes.psnr.quantile(torch.tensor(QUANTILES)).tolist(), strict=True)
+        Measured(f"PSNR of recovered images, {quantile:.0%} quantile (dB)", _point(value, len(known)), "number")
+        for quantile, value in zip(QUANTILES, known.quantile(torch.tensor(QUANTILES)).tolist(), strict=True)
     ]
     if classifier is not None:
         again = _decoded(network, codes.z, split.y)
@@ -106,11 +108,14 @@ def _point(value: float, count: int) -> Estimate:
     return Estimate(value, math.nan, math.nan, count)
 
 
-def _found_again(network: GenerativeNetwork, recovery: Recovery) -> Measured:
-    """Return the share of the model's own codes that recovery finds again from what they draw."""
+def _found_again(network: GenerativeNetwork, recovery: Recovery, classifier: nn.Module | None) -> Measured:
+    """Return the share of the model's own codes that recovery finds again from what they draw.
+
+    No code leaves the range within which recovery searches.
+    """
     y = torch.arange(500) % network.classes
-    z = network.draw(len(y), torch.Generator().manual_seed(1))
-    found, _ = recover(network, _decoded(network, z, y), y, recovery)
+    z = network.draw(len(y), torch.Generator().manual_seed(1)).clamp(-WITHIN, WITHIN)
+    found, _ = recover(network, _decoded(network, z, y), y, recovery, classifier=classifier)
     again = (found - z).abs().amax(1) < SAME
     return Measured("its own codes found again", share(int(again.sum()), len(y)))
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from sparring.core.errors import InputError
 from sparring.core.spec import show_number, suggest
@@ -33,7 +34,7 @@ def expand(plan: StudyPlan, chosen: Settings, runs: Path = RUNS) -> list[tuple[R
         seeds = tuple(seed for seed in row.seeds or plan.seeds if seed in known or row.generative)
         for values in product(*row.each.values()) if seeds else ():
             settings = {**chosen, **dict(zip(row.each, values, strict=True))}
-            named = replace(row, name=fill_in(row.name, settings))
+            named = replace(row, name=fill_in(row.name, settings), **_in_series(row, values))
             trainings = []
             for seed in seeds:
                 recipe = recipe_of(plan, row, settings, known.get(seed, common), seed=seed)
@@ -44,6 +45,12 @@ def expand(plan: StudyPlan, chosen: Settings, runs: Path = RUNS) -> list[tuple[R
             key = "\n".join(training.recipe.to_toml() for training in trainings)
             rows.setdefault(key, (_written_out(named, trainings[0].recipe), tuple(trainings)))
     return list(rows.values())
+
+
+def _in_series(row: RowPlan, values: tuple[float | str, ...]) -> dict[str, Any]:
+    """Return the series that a row belongs to, and its place there, if one number alone sets it apart."""
+    alone = len(values) == 1 and not isinstance(values[0], str)
+    return {"series": row.name, "at": float(values[0])} if alone else {}
 
 
 def recipe_of(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from sparring.attacks import ATTACKS, Learned
+from sparring.attacks import ATTACKS, Crafting, Learned
 from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation
 from sparring.core.statistics import mean
 from sparring.core.study_results import Figure, Repeat, Row, Unit
@@ -34,8 +34,19 @@ class Measure:
     plan: EvaluationPlan
     threat: ThreatModel
 
-    def row(self, row: RowPlan, training: Training, fitted: Fitted, dataset: Dataset, runs: dict[str, str]) -> Row:
-        """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed."""
+    def row(
+        self,
+        row: RowPlan,
+        training: Training,
+        fitted: Fitted,
+        dataset: Dataset,
+        runs: dict[str, str],
+        shown: tuple[Figure, ...] = (),
+    ) -> Row:
+        """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed.
+
+        `shown`: the figures of images that were made elsewhere; see `Showing`.
+        """
         evaluation = self._judged(fitted, dataset, training.seed)
         nearest = self._nearest(fitted, dataset, training.seed)
         figures: tuple[Figure, ...] = ()
@@ -62,7 +73,7 @@ class Measure:
                 self._under(name, Learned(run=runs[name]).with_network(network), row, models, given, batch)
                 for name, network in networks.items()
             )
-        figures += tuple(self._seen(row, fitted.model, dataset))
+        figures += (*self._seen(row, fitted.model, dataset), *shown)
         if nearest is not None:
             figures += (self._distance(row, nearest),)
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
@@ -83,6 +94,8 @@ class Measure:
             adversaries=adversaries,
             repeats=(_repeat(training.seed, fitted, (*figures, *adversaries)),),
             nearest=nearest,
+            series=row.series,
+            at=row.at,
         )
 
     def examples(self, dataset: Dataset, split: str) -> Split:
@@ -98,7 +111,10 @@ class Measure:
     def _judged(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation:
         plan = self.plan
         examples = plan.attacked or plan.examples
-        settings = Judgement(repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed)
+        means = Crafting(draws=plan.draws)
+        settings = Judgement(
+            repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed, crafting=means
+        )
         return judge(fitted, dataset, settings)[0]
 
     def _nearest(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation | None:

@@ -14,7 +14,25 @@ FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "
 CURVE = "curve"  # a tolerance by this name is that of the published sweep
 DISTANCE = "distance"
 Norm = Literal["linf", "l2", "l1"]
-UNDER = "accuracy under "  # and a row's name: the figure under that row's learned adversary
+UNDER = "accuracy under "  # and the name of a row with a learned adversary, or of images that are shown
+FOOLED = "fooling rate of "  # and the name of images that are shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownPlan:
+    """Images that `attack` makes on the models of the rows `on`, and that are shown to every row's model.
+
+    So a paper tests a model by images made on another. Honestly they are made on each row's own model, as someone makes
+    them who knows it: for all rows, or for `adaptive` alone. `threat`: if it is not the evaluation's. `examples`: how
+    many, if not as many as the evaluation's. `until`: the attack's end, or for each image its success.
+    """
+
+    attack: str
+    on: tuple[str, ...]
+    threat: str = ""
+    examples: int | None = None
+    until: Literal["end", "success"] = "end"
+    adaptive: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +56,8 @@ class RowPlan:
     seeds: tuple[int, ...] = ()
     published_sweep: dict[str, float] = field(default_factory=dict)
     published_on: dict[str, dict[str, float]] = field(default_factory=dict)
+    series: str = ""
+    at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +69,9 @@ class EvaluationPlan:
     `views`: changes of the clean images under which accuracy is measured too, by the names of those figures.
     `distances`: minimal attacks in `distance_norm`; the figure "distance" is the mean at which the first of them fools,
     and honestly the mean of the least. `features`: the row and the layer in whose features generative models are
-    compared; `recoveries`: by generative row, how its codes are recovered. `adversaries`: rows whose learned
+    compared; `recoveries`: by generative row, how its codes are recovered. `shown`: by name, images made on some rows'
+    models and shown to all; the figures are "accuracy under NAME" and "fooling rate of NAME", with " of ROW" where they
+    are made on several. `draws`: of random models at each step of an attack. `adversaries`: rows whose learned
     adversaries attack every row. `faultless`: figures that the paper measured without that fault all the same.
     `examples` limits all, `attacked` the honest attacks alone.
     """
@@ -71,6 +93,8 @@ class EvaluationPlan:
     distance_norm: Norm = "l2"
     features: tuple[str, str] = ("", "")
     recoveries: dict[str, Recovery] = field(default_factory=dict)
+    shown: dict[str, ShownPlan] = field(default_factory=dict)
+    draws: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,22 +3,27 @@
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
+from itertools import product
 from pathlib import Path
+from string import Formatter
 from typing import Any, get_type_hints
 
 from sparring.core.errors import InputError
 from sparring.core.spec import convert, suggest
 from sparring.data import Source
 from sparring.recipe import read_toml
+from sparring.studies.expansion import fill_in
 from sparring.studies.plan import (
     CURVE,
     DISTANCE,
     FIGURES,
+    FOOLED,
     UNDER,
     ClaimPlan,
     EvaluationPlan,
     RowPlan,
     SearchPlan,
+    ShownPlan,
     StudyPlan,
 )
 
@@ -95,7 +100,10 @@ def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str, other: st
     """Return a row; with `other` data than the file's, only what was published on those stands beside ours."""
     own = raw.get("tolerance", {})
     filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
-    filled["seeds"] = tuple(raw.get("seeds", ()))
+    hints, where = get_type_hints(RowPlan), f"{study}: row {raw.get('name')!r}"
+    for key in ("seeds", "published", "tolerance", "published_sweep", "published_on"):
+        if key in filled:
+            filled[key] = convert(filled[key], hints[key], f"{where}: {key}")
     if other:
         filled |= {"published": raw.get("published_on", {}).get(other, {}), "published_sweep": {}}
     if not isinstance(filled.get("name"), str):
@@ -111,6 +119,8 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
     for key, value in _known(raw, kind, where).items():
         if key == "grid":
             values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
+        elif key == "shown":
+            values[key] = {n: _fill(ShownPlan, o, f"{where}: {n}") for n, o in value.items()}
         else:
             values[key] = convert(value, hints[key], f"{where}: {key}")
     try:
@@ -137,6 +147,7 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
 def _check_names(plan: StudyPlan) -> None:
     known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
+    known += [f"{figure}{name}" for name in _shown(plan.evaluation) for figure in (UNDER, FOOLED)]
     known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
     named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
     named += [(row.name, f) for row in plan.rows for of in row.published_on.values() for f in of]
@@ -146,10 +157,25 @@ def _check_names(plan: StudyPlan) -> None:
     for where, figure in named:
         if figure not in known:
             raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{suggest(figure, known)}")
-    rows = [row.name for row in plan.rows]
+    rows = [name for row in plan.rows for name in _names(row)]
     wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
     wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]
+    wanted += [name for shown in plan.evaluation.shown.values() for name in (*shown.on, *(shown.adaptive or ()))]
     wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
     for name in wanted:
         if name not in rows:
             raise InputError(f"{plan.name}: unknown row {name!r}{suggest(name, rows)}")
+
+
+def _shown(plan: EvaluationPlan) -> list[str]:
+    """Return the names of the images that are shown, each with the row on which they are made if there are several."""
+    return [f"{name} of {row}" if len(shown.on) > 1 else name for name, shown in plan.shown.items() for row in shown.on]
+
+
+def _names(row: RowPlan) -> list[str]:
+    """Return what a row is called: as it stands, and if it names nothing but its own values, with each filled in."""
+    own = {name for _, name, *_ in Formatter().parse(row.name) if name}
+    if not own or not own <= set(row.each):
+        return [row.name]
+    each = [dict(zip(row.each, values, strict=True)) for values in product(*row.each.values())]
+    return [row.name, *(fill_in(row.name, values) for values in each)]

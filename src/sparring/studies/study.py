@@ -18,6 +18,7 @@ from sparring.studies.measuring import Measure
 from sparring.studies.plan import RowPlan, Settings, StudyPlan
 from sparring.studies.pooling import pooled_row
 from sparring.studies.reading import read_plan
+from sparring.studies.showing import Showing
 
 
 def run_study(
@@ -38,7 +39,8 @@ def run_study(
     workshop = Workshop(plan, Path(runs), device, quiet=quiet)
     search, chosen = workshop.search()
     rows = workshop.rows(chosen)
-    first = rows[0].evaluation.provenance
+    made = [row.evaluation.provenance for row in rows]  # none where all rows are generative models
+    first_seed, device_used = (made[0].seed, made[0].device) if made else (plan.seeds[0], device)
     result = StudyResult(
         name=plan.name if budget == "full" else f"{plan.name}-{budget}",
         title=plan.title,
@@ -49,7 +51,7 @@ def run_study(
         generatives=workshop.generatives(chosen),
         search=search,
         findings=findings(plan, rows),
-        provenance=watch.provenance(seed=first.seed, device=first.device),
+        provenance=watch.provenance(seed=first_seed, device=device_used),
     )
     folder = Path(out) if out else Path("reports") / result.name
     save(result, folder / "results.json")
@@ -80,17 +82,30 @@ class Workshop:
         expanded = expand(self._plan, chosen, self._runs)
         fitted = {training.run: self._fit(training.recipe) for _, of_row in expanded for training in of_row}
         measure = Measure(self._plan.evaluation, self._threat(chosen))
+        judged = [(row, of_row) for row, of_row in expanded if row.role == "defence" and not row.generative]
         runs = self._adversaries(expanded)
         rows = []
-        for row, trainings in expanded:
-            if row.role == "defence" and not row.generative:
-                each = [self._measured(measure, row, t, *fitted[t.run], runs.get(t.seed, {})) for t in trainings]
-                rows.append(pooled_row(each, [training.seed for training in trainings]))
+        for row, trainings in judged:
+            each = []
+            for training in trainings:
+                beside = {other.name: fitted[t.run][0] for other, of in judged for t in of if t.seed == training.seed}
+                each.append(
+                    self._measured(measure, row, training, *fitted[training.run], runs.get(training.seed, {}), beside)
+                )
+            rows.append(pooled_row(each, [training.seed for training in trainings]))
         return tuple(rows)
 
     def _measured(
-        self, measure: Measure, row: RowPlan, training: Training, fitted: Fitted, dataset: Dataset, runs: dict[str, str]
+        self,
+        measure: Measure,
+        row: RowPlan,
+        training: Training,
+        fitted: Fitted,
+        dataset: Dataset,
+        runs: dict[str, str],
+        beside: dict[str, Fitted],
     ) -> Row:
+        shown = tuple(Showing(measure.plan, measure.threat, beside, dataset, training.seed).figures(row))
         return kept_row(
             fitted.run.path,
             row,
@@ -98,7 +113,8 @@ class Workshop:
             repr(measure.threat),
             dataset.source,
             runs,
-            lambda: measure.row(row, training, fitted, dataset, runs),
+            shown,
+            lambda: measure.row(row, training, fitted, dataset, runs, shown),
         )
 
     def generatives(self, chosen: Settings) -> tuple[GenerativeRow, ...]:

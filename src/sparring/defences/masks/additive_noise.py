@@ -14,7 +14,8 @@ from sparring.models.mask import Mask
 class AdditiveNoise(Mask):
     """Adds to each value of an image noise drawn evenly from `low` to `high`, anew each time, and cuts to [0, 1].
 
-    An honest attacker averages gradients over draws (EOT).
+    An honest attacker averages gradients over draws (EOT). The cut passes the gradient on as it is: else pixels at 0
+    and 1, which noise moves out of the range, would seem not to matter.
     """
 
     name = "additive_noise"
@@ -41,4 +42,5 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the noisy images; the noise is drawn from torch's global random state."""
-        return (x + torch.empty_like(x).uniform_(self._low, self._high)).clamp(0, 1)
+        noisy = x + torch.empty_like(x).uniform_(self._low, self._high)
+        return noisy + (noisy.clamp(0, 1) - noisy).detach()

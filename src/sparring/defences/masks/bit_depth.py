@@ -36,5 +36,5 @@ class Rounding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the rounded images."""
-        rounded: Tensor = (x * self._steps).round() / self._steps
+        rounded: Tensor = (x.clamp(0, 1) * self._steps).round() / self._steps
         return rounded

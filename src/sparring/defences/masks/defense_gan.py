@@ -1,6 +1,6 @@
 """Defense-GAN (Samangouei, Kabkab & Chellappa 2018, arXiv:1805.06605)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,9 +16,10 @@ class DefenseGAN(Purifying):
     """Puts in each image's place the nearest one that a generative model draws, as `recovery` finds it.
 
     It searches from `restarts` random codes and takes the best, as the authors do (10, with 200 steps each); with 0 it
-    searches once, from what the model's encoder says, and nothing is random. The search has no gradient: an honest
-    attacker takes the identity's (BPDA), as Athalye et al. (2018, arXiv:1802.00420) did to break it, and where it is
-    random the mean over draws (EOT).
+    searches once, from what the model's encoder says, and nothing is random. What leaves the prior's range is set to
+    its end, never drawn anew, so that an image's answer does not depend on its batch-mates. The search has no gradient:
+    an honest attacker takes the identity's (BPDA), as Athalye et al. (2018, arXiv:1802.00420) did to break it, and
+    where it is random the mean over draws (EOT).
     """
 
     name = "defense_gan"
@@ -44,6 +45,9 @@ class Searching(Purifier):
     def __init__(self, network: GenerativeNetwork, mask: DefenseGAN) -> None:
         super().__init__(network)
         self._mask = mask
+        self._recovery = mask.recovery
+        if self._recovery.clipping == "stochastic":
+            self._recovery = replace(self._recovery, clipping="hard")
         self.adaptive = frozenset({"bpda", "eot"} if mask.restarts else {"bpda"})
 
     def forward(self, x: Tensor) -> Tensor:
@@ -58,7 +62,7 @@ class Searching(Purifier):
 
     def _search(self, x: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
         nobody_asks = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-        return recover(self.network, x, nobody_asks, self._mask.recovery, start=start)
+        return recover(self.network, x, nobody_asks, self._recovery, start=start)
 
     def _drawn(self, x: Tensor) -> Tensor:
         return torch.randn(len(x), self.network.latent, device=x.device)

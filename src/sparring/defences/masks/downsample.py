@@ -32,6 +32,8 @@ class Downsample(Mask):
         small = round(shape[1] * self.factor), round(shape[2] * self.factor)
         if min(small) < 1:
             raise InputError(f"downsample: {self.factor} of {shape[1]}x{shape[2]} leaves no pixel")
+        if small == shape[1:]:
+            raise InputError(f"downsample: {self.factor} of {shape[1]}x{shape[2]} is as many pixels as before")
         return ThereAndBack(small, self.interpolation)
 
 

@@ -64,7 +64,7 @@ class Compression(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the images with 256 levels."""
         high, wide = x.shape[2:]
-        levels = (255 * x).round()
+        levels = (255 * x.clamp(0, 1)).round()
         if x.shape[1] == 3:
             levels = _turned(levels, TO_YCBCR) + levels.new_tensor([0.0, 128, 128])[:, None, None]
         padded = F.pad(levels.round() - 128, (0, -wide % SIDE, 0, -high % SIDE), mode="replicate")

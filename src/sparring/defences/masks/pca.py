@@ -40,12 +40,18 @@ class PCA(Mask):
         if self.examples and self.examples < len(images):
             order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
             images = images[order[: self.examples].sort().values]
+        if len(images) < 2:
+            raise InputError(f"pca: {len(images)} image to fit on has no components; it takes two or more")
+        if not bool(to_float(images).isfinite().all()):
+            raise InputError("pca: images to fit on hold values that are no numbers (NaN or infinite)")
         if not self.components <= min(len(images) - 1, prod(setup.shape)):
             raise InputError(
                 f"pca: asked for {self.components} components of {len(images)} images of {prod(setup.shape)} values: "
                 f"there are at most {min(len(images) - 1, prod(setup.shape))}"
             )
         mean, axes, explained = principal_components(to_float(images.cpu()).flatten(1))
+        if len(axes) < self.components:
+            raise InputError(f"pca: asked for {self.components} components, but the images differ in {len(axes)} only")
         count = self.components or int((explained.cumsum(0) < self.variance * explained.sum() - 1e-9).sum()) + 1
         return Projection(mean, axes[:count])
 

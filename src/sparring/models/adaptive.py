@@ -1,0 +1,19 @@
+"""What a model's modules say of how an attack must go through them; see `sparring.attacks.adaptation`."""
+
+from torch import nn
+
+KNOWN = frozenset({"bpda", "eot"})
+
+
+def adaptation(model: nn.Module) -> frozenset[str]:
+    """Return what an attack on the whole model needs: the union over what its modules declare."""
+    found: frozenset[str] = frozenset()
+    for module in model.modules():
+        found |= declared(module) & KNOWN
+    return found
+
+
+def declared(module: nn.Module) -> frozenset[str]:
+    """Return what one module says."""
+    found: object = getattr(module, "adaptive", None)  # any module may be there, not only ours
+    return frozenset(map(str, found)) if isinstance(found, set | frozenset) else frozenset()

@@ -1,0 +1,177 @@
+"""Images made on one row's model and shown to all rows' models; what each says of them is kept in the former's run."""
+
+import hashlib
+import logging
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sparring.attacks import ATTACKS, Attack, Crafting, craft
+from sparring.attacks.base import adapted, device_of
+from sparring.attacks.crafting import suitable_batch
+from sparring.attacks.preparing import prepared
+from sparring.core.errors import InputError
+from sparring.core.files import replacing
+from sparring.core.progress import track
+from sparring.core.randomness import seeded
+from sparring.core.results import Estimate
+from sparring.core.statistics import share
+from sparring.core.study_results import Figure
+from sparring.core.threat import THREATS, ThreatModel
+from sparring.data import Dataset, Split
+from sparring.evaluation.curve import predictions
+from sparring.models.saved import load, load_perturber
+from sparring.recipe import Fitted
+from sparring.studies.plan import FOOLED, UNDER, EvaluationPlan, RowPlan, ShownPlan
+from sparring.training.runs import Run
+
+log = logging.getLogger("sparring")
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Showing:
+    """The trained rows of one seed by name: on some of their models images are made, and to all they are shown."""
+
+    plan: EvaluationPlan
+    threat: ThreatModel
+    fitted: Mapping[str, Fitted]
+    dataset: Dataset
+    seed: int
+
+    def figures(self, row: RowPlan) -> Iterator[Figure]:
+        """Yield the row's accuracy and fooling rate on images made on others, and honestly on those made on itself."""
+        for name, shown in self.plan.shown.items():
+            honest = None
+            if len(shown.on) == 1 and (shown.adaptive is None or row.name in shown.adaptive):
+                honest = self._shown(shown, row.name, row.name)
+            for source in shown.on:
+                full = f"{name} of {source}" if len(shown.on) > 1 else name
+                found = self._shown(shown, source, row.name)
+                yield _figure(f"{UNDER}{full}", row, found.accuracy, honest.accuracy if honest else None)
+                yield _figure(f"{FOOLED}{full}", row, found.fooling_rate, honest.fooling_rate if honest else None)
+
+    def _shown(self, shown: ShownPlan, source: str, victim: str) -> "Said":
+        """Return what the row `victim` says of images that are made on the row `source`."""
+        if source not in self.fitted:
+            raise InputError(f"shown: the row {source!r} has no training with seed {self.seed}, as {victim!r} has")
+        made = _Made(self, shown, source)
+        run = self.fitted[victim].run.path.name
+        found = made.read()
+        if run not in found:
+            names = self.fitted if source in shown.on else (source,)
+            found = made.shown_to([self.fitted[name] for name in names])
+        return Said(made.given.y.numpy(), *found[run])
+
+
+@dataclass(frozen=True)
+class Said:
+    """Labels (N,): the true ones, and what a model says of the images as they are, and as they were made."""
+
+    y: Labels
+    clean: Labels
+    made: Labels
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The share of the images made that are classified right."""
+        return share(int((self.made == self.y).sum()), len(self.y))
+
+    @property
+    def fooling_rate(self) -> Estimate:
+        """The share of the predictions that the change has changed."""
+        return share(int((self.made != self.clean).sum()), len(self.y))
+
+
+@dataclass(frozen=True)
+class _Made:
+    """Images made on the row `source`, and the file in its run that holds what models have said of them."""
+
+    showing: Showing
+    shown: ShownPlan
+    source: str
+
+    @property
+    def given(self) -> Split:
+        """The examples as they are."""
+        plan = self.showing.plan
+        count, split = self.shown.examples or plan.examples, self.showing.dataset.split(plan.split)
+        return split if count is None else split.sample(count, seed=0)
+
+    @cached_property
+    def threat(self) -> ThreatModel:
+        """What the images are made within."""
+        return THREATS.parse(self.shown.threat) if self.shown.threat else self.showing.threat
+
+    @property
+    def place(self) -> Path:
+        """The file, named after all that decides what it holds."""
+        plan, run = self.showing.plan, self.showing.fitted[self.source].run.path
+        facts = (self.shown.attack, repr(self.threat), self.shown.until, len(self.given), plan.split, plan.draws)
+        text = repr((facts, self.showing.dataset.source, self.showing.seed, version("sparring")))
+        return run / "shown" / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}.npz"
+
+    def read(self) -> dict[str, tuple[Labels, Labels]]:
+        """Return what is kept, by the name of the run that said it."""
+        if not self.place.exists():
+            return {}
+        try:
+            with self.place.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                return {name: (file[name][0], file[name][1]) for name in file.files}
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+            log.warning("%s: broken (%s); the images are made again", self.place, error)
+            return {}
+
+    def shown_to(self, victims: Sequence[Fitted]) -> dict[str, tuple[Labels, Labels]]:
+        """Make the images, show them to all of these and return what is said of them; keep it."""
+        x, found = self.given.images(), self.read()
+        made = self._images(x)
+        for victim in victims:
+            found[victim.run.path.name] = (_labels(victim.model, x), _labels(victim.model, made))
+        with replacing(self.place) as part, part.open("wb") as file:
+            np.savez_compressed(file, **{name: np.stack(labels) for name, labels in found.items()})  # type: ignore[arg-type]  # of numpy's stubs
+        return found
+
+    def _images(self, x: Tensor) -> Tensor:
+        model, y, seed = self.showing.fitted[self.source].model, self.given.y, self.showing.seed
+        attack, parts = self._attack(model), []
+        crafting, where = adapted(Crafting(draws=self.showing.plan.draws), model), device_of(model, x)
+        batches = torch.split(torch.arange(len(x)), suitable_batch(x, where, 1))
+        for place, rows in enumerate(track(batches, f"{attack.name} on {self.source}", len(batches))):
+            images, labels, stop = x[rows].to(where), y[rows].to(where), self.shown.until == "success"
+            with seeded(seed + place):  # a random model's own noise
+                moved = craft(
+                    attack, model, images, labels, self.threat, seed=seed + place, crafting=crafting, stop=stop
+                )
+            parts.append(moved.to(x.device))
+        return torch.cat(parts)
+
+    def _attack(self, model: nn.Module) -> Attack:
+        train, runs = self.showing.dataset.train, self.place.parents[2]
+        return prepared(
+            ATTACKS.parse(self.shown.attack),
+            model,
+            self.threat,
+            examples=lambda: (train.x, train.y),
+            load=lambda run: load(Run.find(run, runs).path),
+            load_perturber=lambda run: load_perturber(Run.find(run, runs).path),
+            seed=self.showing.seed,
+        )
+
+
+def _figure(name: str, row: RowPlan, value: Estimate, honest: Estimate | None) -> Figure:
+    return Figure(name, row.published.get(name), value, honest, row.tolerance.get(name))
+
+
+def _labels(model: nn.Module, x: Tensor) -> Labels:
+    found: Labels = predictions(model, x).argmax(1).numpy()
+    return found
