@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sparring import InputError, run
 from sparring.attacks import ATTACKS, Oracle, Universal, fooling_rate
+from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.core.threat import THREATS
 
 METHODS = ("gradient", "deepfool")
@@ -283,3 +284,18 @@ def test_bad_examples_are_refused(net: nn.Module, data: SimpleNamespace) -> None
         small("gradient").fit(net, data.x * 255, data.y, "linf(0.1)")
     with pytest.raises(InputError, match="towards"):
         small("gradient", towards=9).fit(net, data.x, data.y, "linf(0.1)")
+
+
+def test_of_a_random_model_a_minibatch_takes_one_draw_an_image(net: nn.Module, data: SimpleNamespace) -> None:
+    class Noisy(nn.Module):
+        adaptive = frozenset({"eot"})
+        images = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            Noisy.images += len(x)
+            return x + 0.1 * torch.randn_like(x)
+
+    count, epochs = len(data.x), 3
+    fitted = Universal(epochs=epochs, minibatch=8).fit(nn.Sequential(Noisy(), net), data.x, data.y, "linf(0.3)")
+    assert fitted.fitted
+    assert Noisy.images <= EOT_DRAWS * count + epochs * 2 * count  # what it says of the images; gradients and rates

@@ -43,6 +43,8 @@ class Universal(LearnedAttack):
     `"deepfool"`: adds the least further perturbation that fools the images not fooled yet, found by DeepFool for a
     minibatch at once and averaged. `"random_signs"`: the control, which learns nothing.
 
+    A random model draws once an image for a gradient: the mean over a minibatch is one over draws as well.
+
     It is fitted on at most `examples` of those it is given, drawn by the seed, in `epochs` rounds, and ends sooner at
     a fooling rate of `enough` on them; the best of all rounds is kept. Labels are not used: an image is fooled when the
     prediction changes, or with `towards` when it is this class. The fitted attack adds `delta` (1, C, H, W), and asks
@@ -162,7 +164,7 @@ class _Task:
 
     def gradient(self, image: Tensor, rows: Tensor) -> Tensor:
         """Return the gradient of the smooth fooling rate of these images in the perturbation, (1, C, H, W)."""
-        oracle, x_adv, y, target = self._minibatch(image, rows)
+        oracle, x_adv, y, target = self._minibatch(image, rows, Crafting(draws=1))
         steepness = STEEPNESS / self.typical
         _, grad, _ = oracle.value_and_gradient(x_adv, lambda z: torch.sigmoid(steepness * margin(z, y, target)))
         stuck = ((x_adv <= 0) & (grad < 0)) | ((x_adv >= 1) & (grad > 0))
@@ -173,7 +175,7 @@ class _Task:
 
         A step counts by its length squared less: who is near the boundary is fooled soon, who is far perhaps never.
         """
-        oracle, x_adv, y, target = self._minibatch(image, rows)
+        oracle, x_adv, y, target = self._minibatch(image, rows, self.crafting)
         left = ~succeeded(oracle.logits(x_adv), y, target)
         if not bool(left.any()):
             return torch.zeros_like(image)
@@ -184,13 +186,15 @@ class _Task:
         return (step / length.view(-1, 1, 1, 1)).sum(0, keepdim=True)
 
     def fooling_rate(self, image: Tensor) -> float:
-        """Return the share of all the images that are fooled by the perturbation."""
-        logits = _logits(self.model, (self.x + 2 * image - 1).clamp_(0, 1), self.crafting.draws or 1)
+        """Return the share of the images that the perturbation fools; a random model draws once for each."""
+        logits = _logits(self.model, (self.x + 2 * image - 1).clamp_(0, 1), 1)
         return float(succeeded(logits, self.predicted, self.target).double().mean())
 
-    def _minibatch(self, image: Tensor, rows: Tensor) -> tuple[Oracle, Tensor, Tensor, Tensor | None]:
+    def _minibatch(
+        self, image: Tensor, rows: Tensor, crafting: Crafting
+    ) -> tuple[Oracle, Tensor, Tensor, Tensor | None]:
         """Return an oracle for these images, the images perturbed, what they are predicted as, and the target."""
-        oracle = Oracle(self.model, rows, seed=self.seed, crafting=self.crafting)
+        oracle = Oracle(self.model, rows, seed=self.seed, crafting=crafting)
         x_adv = (self.x[rows] + 2 * image - 1).clamp_(0, 1)
         return oracle, x_adv, self.predicted[rows], None if self.target is None else self.target[rows]
 
