@@ -116,6 +116,38 @@ class GenerativeRow:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """One line of a plot, or one cloud of its points: whose it is, and where."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Something to look at, and the sentence that says what it shows."""
+
+    title: str
+    sentence: str
+    x_title: str
+    y_title: str
+    traces: tuple[Trace, ...]
+    kind: Literal["lines", "points"] = "lines"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where images that attacks made on a row's model lie among clean ones."""
+
+    name: str
+    threat: str
+    examples: int
+    reference: int
+    plots: tuple[Plot, ...]
+
+
+@dataclass(frozen=True)
 class Trial:
     """One point of a search on the validation split: what was tried, what it gave, and its score (less is better)."""
 
@@ -157,4 +189,5 @@ class StudyResult:
     findings: tuple[Finding, ...]
     provenance: Provenance
     generatives: tuple[GenerativeRow, ...] = ()
+    geometries: tuple[Geometry, ...] = ()
     schema_version: int = SCHEMA_VERSION

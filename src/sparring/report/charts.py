@@ -22,7 +22,7 @@ INK, RULE, CARD = "var(--ink)", "var(--rule)", "var(--card)"
 def line_chart(panel: Panel) -> Spec:
     """Return a panel of lines, each with its 95 % band below it."""
     bands = [_band(line) for line in panel.lines]
-    lines = [_line(line) for line in panel.lines]
+    lines = [_line(line, points=panel.points) for line in panel.lines]
     x: Spec = _axis(panel.x_title)
     if panel.ticks:
         x |= {"tickvals": list(panel.ticks), "ticktext": list(panel.ticks.values())}
@@ -70,12 +70,12 @@ def _diagonal() -> Spec:
     }
 
 
-def _line(line: Line) -> Spec:
+def _line(line: Line, *, points: bool) -> Spec:
     look = style(line.row)
     colour = f"var(--s{look.colour})"
     return {
         "type": "scatter",
-        "mode": "lines" if len(line.x) > CROWDED else "lines+markers",
+        "mode": "markers" if points else "lines" if len(line.x) > CROWDED else "lines+markers",
         "name": _safe(line.name),
         "meta": {"row": line.row},
         "x": list(line.x),

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from sparring.core.files import replacing
 from sparring.core.results import Estimate
-from sparring.core.study_results import Row, StudyResult
-from sparring.report import certificates, panels, series, sheets, strips, verdict
+from sparring.core.study_results import Geometry, Row, StudyResult
+from sparring.report import certificates, geometry, panels, series, sheets, strips, verdict
 from sparring.report.format import shorten
 from sparring.report.style import LIGHT, style
 
@@ -45,6 +45,7 @@ def write(result: StudyResult, folder: Path) -> tuple[Path, ...]:
     """
     drawn = {name: partial(draw, result.rows) for name, draw in DRAWN.items()}
     drawn |= {name: partial(sheets.draw, result.generatives, kinds) for name, kinds in SHEETS.items()}
+    drawn["geometry"] = partial(surveys, result.geometries)
     return tuple(path for name, draw in drawn.items() for path in _write_one(draw, folder / name))
 
 
@@ -108,6 +109,11 @@ def training(rows: Sequence[Row]) -> Figure | None:
 def calibration(rows: Sequence[Row]) -> Figure | None:
     """Draw reliability diagrams: accuracy against confidence."""
     return _line_figure(panels.reliability(rows))
+
+
+def surveys(geometries: Sequence[Geometry]) -> Figure | None:
+    """Draw where adversarial images lie."""
+    return _line_figure([panel for each in geometries for panel in geometry.panels(each)])
 
 
 def confidence(rows: Sequence[Row]) -> Figure | None:
@@ -190,10 +196,11 @@ def _line_panel(axes: Axes, panel: panels.Panel) -> None:
     for line in panel.lines:
         look = style(line.row)
         colour = LIGHT.series[look.colour]
-        marker = look.marker if len(line.x) <= panels.CROWDED else ""
+        marker = look.marker if panel.points or len(line.x) <= panels.CROWDED else ""
+        joined = "" if panel.points else look.line
         label = shorten(line.name, 40)
         axes.plot(
-            line.x, line.y, color=colour, linestyle=look.line, marker=marker, markersize=4, linewidth=1.4, label=label
+            line.x, line.y, color=colour, linestyle=joined, marker=marker, markersize=4, linewidth=1.4, label=label
         )
         if np.isfinite(np.add(line.low, line.high)).any():
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)

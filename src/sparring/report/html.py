@@ -20,13 +20,14 @@ from sparring.report import (
     crossing,
     format,
     gallery,
+    geometry,
     panels,
     series,
     sheets,
     tables,
     verdict,
 )
-from sparring.report.style import DARK, LIGHT, style
+from sparring.report.style import APART, DARK, LIGHT, style
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -53,12 +54,19 @@ def render(result: StudyResult, command: str = "") -> str:
         "reliability": _line_charts("reliability", panels.reliability(rows)),
         "training": _line_charts("training", panels.training(rows)),
     }
+    surveys = [
+        (each, geometry.names_of(each), _line_charts(f"geometry-{place}", geometry.panels(each)))
+        for place, each in enumerate(result.geometries)
+    ]
+    drawn |= {f"geometry-{place}": of for place, (_, _, of) in enumerate(surveys)}
     context = {
         "result": result,
         "command": command or result.provenance.command,
         "charts": drawn,
         "tables": _tables(result),
         "crossing": crossing.tables(rows),
+        "surveys": surveys,
+        "apart": APART,
         "series": max((panel.lines for panel in series.panels(rows)), key=len, default=()),
         "ranking": verdict.ranking(rows),
         "headline": verdict.headline(rows),

@@ -29,7 +29,7 @@ class Line:
 class Panel:
     """Lines over one pair of axes; `percent`: y runs from 0 to 100; `ticks` are the x axis's labels, if any.
 
-    `diagonal`: whether x and y are to be compared, so that the line of equals is drawn.
+    `diagonal`: whether x and y are to be compared, so that the line of equals is drawn. `points`: no lines join them.
     """
 
     title: str
@@ -40,6 +40,7 @@ class Panel:
     ticks: dict[float, str]
     lines: tuple[Line, ...]
     diagonal: bool = False
+    points: bool = False
 
 
 @dataclass(frozen=True)

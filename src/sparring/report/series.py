@@ -7,9 +7,9 @@ from sparring.core.results import Estimate
 from sparring.core.study_results import Figure, Row
 from sparring.report import format
 from sparring.report.panels import Line, Panel, few_ticks
+from sparring.report.style import APART
 
 _ACCURACY = "accuracy"
-_APART = 980  # added to a line's number: no defence has it, whose key hides lines, and looks repeat after it
 
 
 def panels(rows: Sequence[Row]) -> tuple[Panel, ...]:
@@ -58,7 +58,7 @@ def _figure(row: Row, name: str) -> Figure:
 
 def _line(place: int, name: str, at: tuple[float, ...], values: Sequence[Estimate]) -> Line:
     return Line(
-        row=_APART + place,
+        row=APART + place,
         name=name,
         x=at,
         y=tuple(100 * value.value for value in values),

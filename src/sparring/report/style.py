@@ -21,6 +21,8 @@ class Palette:
 LIGHT = Palette(("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#333333"), "#56b4e9", "#d55e00")
 DARK = Palette(("#5aa9e6", "#f5894a", "#35c79e", "#e6a3ca", "#f2b632", "#a9dcf8", "#dddddd"), "#4a94cc", "#d2642a")
 
+APART = 980  # from here on no number is a defence's, whose key hides its lines; looks begin anew
+
 _DASHES = (("solid", "-", ""), ("dash", "--", "7 4"), ("dot", ":", "2 3"), ("dashdot", "-.", "7 3 2 3"))
 _MARKERS = (
     ("circle", "o", "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z"),

@@ -36,6 +36,22 @@ class ShownPlan:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeometryPlan:
+    """Where images that `attacks` make on the models of the rows `on` lie among clean ones; see `evaluation.geometry`.
+
+    `layer`: in whose features it is looked at. `examples` are attacked, within `threat` if it is not the evaluation's,
+    and set among `reference` training images at most.
+    """
+
+    on: tuple[str, ...]
+    attacks: tuple[str, ...]
+    layer: str
+    threat: str = ""
+    examples: int = 200
+    reference: int = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
 class RowPlan:
     """One defence: how it is named and trained, and what the paper prints for it.
 
@@ -71,7 +87,8 @@ class EvaluationPlan:
     and honestly the mean of the least. `features`: the row and the layer in whose features generative models are
     compared; `recoveries`: by generative row, how its codes are recovered. `shown`: by name, images made on some rows'
     models and shown to all; the figures are "accuracy under NAME" and "fooling rate of NAME", with " of ROW" where they
-    are made on several. `draws`: of random models at each step of an attack. `adversaries`: rows whose learned
+    are made on several. `draws`: of random models at each step of an attack. `geometry`: where adversarial images lie.
+    `adversaries`: rows whose learned
     adversaries attack every row. `faultless`: figures that the paper measured without that fault all the same.
     `examples` limits all, `attacked` the honest attacks alone.
     """
@@ -95,6 +112,7 @@ class EvaluationPlan:
     recoveries: dict[str, Recovery] = field(default_factory=dict)
     shown: dict[str, ShownPlan] = field(default_factory=dict)
     draws: int | None = None
+    geometry: GeometryPlan | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from sparring.studies.plan import (
     UNDER,
     ClaimPlan,
     EvaluationPlan,
+    GeometryPlan,
     RowPlan,
     SearchPlan,
     ShownPlan,
@@ -119,6 +120,8 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
     for key, value in _known(raw, kind, where).items():
         if key == "grid":
             values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
+        elif key == "geometry":
+            values[key] = _fill(GeometryPlan, value, f"{where}: geometry")
         elif key == "shown":
             values[key] = {n: _fill(ShownPlan, o, f"{where}: {n}") for n, o in value.items()}
         else:
@@ -161,6 +164,7 @@ def _check_names(plan: StudyPlan) -> None:
     wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
     wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]
     wanted += [name for shown in plan.evaluation.shown.values() for name in (*shown.on, *(shown.adaptive or ()))]
+    wanted += plan.evaluation.geometry.on if plan.evaluation.geometry else ()
     wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
     for name in wanted:
         if name not in rows:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from sparring import report
 from sparring.core.records import save
-from sparring.core.study_results import GenerativeRow, Row, Search, StudyResult, Trial
+from sparring.core.study_results import GenerativeRow, Geometry, Row, Search, StudyResult, Trial
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset
 from sparring.evaluation.provenance import Stopwatch
@@ -19,6 +19,7 @@ from sparring.studies.plan import RowPlan, Settings, StudyPlan
 from sparring.studies.pooling import pooled_row
 from sparring.studies.reading import read_plan
 from sparring.studies.showing import Showing
+from sparring.studies.surveying import survey
 
 
 def run_study(
@@ -49,6 +50,7 @@ def run_study(
         settings=", ".join(f"{name} {value:g}" for name, value in search.chosen.items()) if search else "",
         rows=rows,
         generatives=workshop.generatives(chosen),
+        geometries=workshop.geometries(chosen),
         search=search,
         findings=findings(plan, rows),
         provenance=watch.provenance(seed=first_seed, device=device_used),
@@ -127,6 +129,17 @@ class Workshop:
                 drawing = Drawing(self._plan.evaluation, self._runs, self._looks(expanded, first.seed))
                 found.append(drawing.row(row, first, *self._fit(first.recipe)))
         return tuple(found)
+
+    def geometries(self, chosen: Settings) -> tuple[Geometry, ...]:
+        """Ask of the rows that the plan names, with the first seed of each, where adversarial images lie."""
+        asked = self._plan.evaluation.geometry
+        if asked is None:
+            return ()
+        return tuple(
+            survey(row.name, *self._fit(of[0].recipe), self._plan.evaluation, asked, self._threat(chosen))
+            for row, of in expand(self._plan, chosen, self._runs)
+            if row.name in asked.on
+        )
 
     def _looks(self, expanded: Sequence[tuple[RowPlan, Sequence[Training]]], seed: int) -> str:
         """Return the run of the classifier in whose features images are compared, with this seed if there is one."""
