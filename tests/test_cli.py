@@ -56,7 +56,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next((folder / "runs").iterdir())
 
 
-@pytest.mark.parametrize("command", ["", "train", "evaluate", "study", "report", "list", "data", "data fetch"])
+COMMANDS = ["", "train", "evaluate", "study", "compare", "report", "list", "data", "data fetch"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str) -> None:
     done = sparring_says(*command.split(), "--help")
     assert done.returncode == 0

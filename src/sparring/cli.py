@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from sparring.console import out, print_entries, print_evaluation, print_files, print_study
+from sparring.console import out, print_comparison, print_entries, print_evaluation, print_files, print_study
 from sparring.core.errors import InputError, TrainingError
 
 app = typer.Typer(
@@ -177,6 +177,32 @@ def report(
 
         page = reports.write(gather(paths), folder or Path("reports/runs"))
     out.print(f"report: {page}", soft_wrap=True)
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="A run folder.")],
+    other: Annotated[Path, typer.Argument(help="Another, judged on the same examples under the same threat.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Say which of two models holds better, example by example, and whether that can be chance (McNemar's test).
+
+    sparring compare runs/mnist-cnn-standard-0123456789 runs/mnist-cnn-trades-9876543210
+    """
+    from dataclasses import asdict
+
+    from sparring.evaluation.compare import compare as compared
+    from sparring.studies.judge import side_by_side
+
+    found = [(first, compared(first, second)) for first, second in side_by_side(one, other)]
+    if as_json:
+        told = [
+            {"data": e.data, "split": e.split, "threat": e.threat, "figures": list(map(asdict, of))} for e, of in found
+        ]
+        out.print_json(data=told)
+        return
+    for evaluation, figures in found:
+        print_comparison(evaluation, (one.name, other.name), figures)
 
 
 @app.command("list")

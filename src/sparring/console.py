@@ -12,6 +12,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from sparring.core.results import Estimate, Evaluation
     from sparring.core.study_results import StudyResult
+    from sparring.evaluation.compare import Compared
 
 out = Console(highlight=False)
 INDENT = (0, 0, 0, 4)
@@ -47,6 +48,18 @@ def print_study(result: "StudyResult") -> None:
     _print_table(("defence", "clean (95 %)", "robust (95 %)", "threat"), rows)
     for finding in result.findings:
         out.print(f"{finding.verdict}: {finding.claim}. {finding.sentence}", markup=False, soft_wrap=True)
+
+
+def print_comparison(evaluation: "Evaluation", names: tuple[str, str], figures: "Sequence[Compared]") -> None:
+    """Print a line a kind of images: what each model has right, what it alone has right, and the test's p-value."""
+    out.print(f"{evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
+    for place, name in zip(("one", "other"), names, strict=True):
+        out.print(f"{place}: {name}", markup=False, soft_wrap=True)
+    rows = [
+        (of.what, _brief(of.first), _brief(of.second), f"{of.only_first} / {of.only_second}", f"{of.p:.2g}")
+        for of in figures
+    ]
+    _print_table(("images", "one (95 %)", "other (95 %)", "it alone", "p"), rows)
 
 
 def print_files(names: list[str] | None) -> bool:
@@ -86,3 +99,7 @@ def print_entries(rows: Sequence[Sequence[str]]) -> None:
 
 def _percent(value: "Estimate") -> str:
     return f"{value.value:.2%} ({value.low:.2%}-{value.high:.2%})" if value.n else "-"
+
+
+def _brief(value: "Estimate") -> str:
+    return f"{value.value:.1%} ({value.low:.1%}-{value.high:.1%})"

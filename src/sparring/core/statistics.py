@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from scipy.special import betaincinv, stdtr, stdtrit
+from scipy.special import bdtr, betaincinv, stdtr, stdtrit
 
 from sparring.core.results import Estimate
 
@@ -62,3 +62,9 @@ def paired_p(values: Sequence[float]) -> float:
     if n < 2 or stdev(values) == 0:
         return math.nan
     return 2 * float(stdtr(n - 1, -abs(fmean(values)) * math.sqrt(n) / stdev(values)))
+
+
+def mcnemar_p(only_one: int, only_other: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test, of examples that one model alone has right; 1 of none."""
+    count = only_one + only_other
+    return min(1.0, 2 * float(bdtr(min(only_one, only_other), count, 0.5))) if count else 1.0

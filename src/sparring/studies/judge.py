@@ -100,14 +100,36 @@ def gather(folders: list[Path]) -> StudyResult:
     )
 
 
-def _rows(run: Run) -> list[Row]:
-    recipe = run.read_recipe()
-    defence = str(Recipe.read(run.path / "recipe.toml").defence)
+def side_by_side(one: Path, other: Path) -> list[tuple[Evaluation, Evaluation]]:
+    """Return the evaluations of two runs in pairs, each of the same data, split and threat; of several the last.
+
+    Raises InputError if there is no such pair.
+    """
+    ours, theirs = (
+        {(e.data, e.split, e.threat, tuple(e.attacked)): e for e in _evaluations(Run(folder))}
+        for folder in (one, other)
+    )
+    pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
+    if not pairs:
+        told = "; ".join(
+            f"{folder.name} was judged under {', '.join(sorted({e.threat for e in of.values()}))}"
+            for folder, of in ((one, ours), (other, theirs))
+        )
+        raise InputError(f"compare: no evaluation of the same data, split, threat and attacks: {told}")
+    return pairs
+
+
+def _evaluations(run: Run) -> list[Evaluation]:
     files = sorted((run.path / "evaluations").glob("*.json"))
     if not files:
         raise InputError(f"{run.path}: holds no evaluation; make one with: sparring evaluate {run.path} --threat ...")
-    found = [Evaluation.load(file) for file in files]
+    return [Evaluation.load(file) for file in files]
+
+
+def _rows(run: Run) -> list[Row]:
+    recipe = run.read_recipe()
+    defence = str(Recipe.read(run.path / "recipe.toml").defence)
     return [
         Row(f"{run.path.name}, {e.threat}", defence, recipe, run.path.name, (), (), run.read_metrics(), e)
-        for e in found
+        for e in _evaluations(run)
     ]

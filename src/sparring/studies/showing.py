@@ -100,7 +100,7 @@ class _Made:
     shown: ShownPlan
     source: str
 
-    @property
+    @cached_property
     def given(self) -> Split:
         """The examples as they are."""
         plan = self.showing.plan

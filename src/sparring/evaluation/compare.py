@@ -1,0 +1,67 @@
+"""Two evaluations of the same examples: which model is right where the other is not (McNemar 1947)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sparring.core.errors import InputError
+from sparring.core.results import Estimate, Evaluation
+from sparring.core.statistics import mcnemar_p, share
+
+CLEAN, WORST = "clean", "worst case"
+_CORRECT = "correct/"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """On the same examples: the share that each of two models has right, and how many one of them alone has.
+
+    `what`: "clean", an attack's call string, or "worst case", under all attacks that both have faced. `p`: of the exact
+    two-sided McNemar test, for the claim that neither is better.
+    """
+
+    what: str
+    first: Estimate
+    second: Estimate
+    only_first: int
+    only_second: int
+    p: float
+
+
+def compare(first: Evaluation, second: Evaluation) -> tuple[Compared, ...]:
+    """Compare two evaluations example by example, on those that both have, under the attacks that both have.
+
+    Raises InputError if data, split or threat differ, if they share no example or no attack, or if the flags of single
+    examples are not at hand (a record read without its arrays).
+    """
+    for what, one, other in (
+        ("data", first.data, second.data),
+        ("split", first.split, second.split),
+        ("threat", first.threat, second.threat),
+    ):
+        if one != other:
+            raise InputError(f"compare: the two have another {what}: {one} and {other}")
+    if not {"ids", f"{_CORRECT}{CLEAN}"} <= set(first.arrays) & set(second.arrays):
+        raise InputError("compare: the flags of single examples are not beside the records (their .npz files)")
+    attacks = [name for name in first.attacked if name in second.attacked]
+    if not attacks:
+        raise InputError(f"compare: no attack in common: {', '.join(first.attacked)}; and {', '.join(second.attacked)}")
+    _, rows, others = np.intersect1d(first.arrays["ids"], second.arrays["ids"], return_indices=True)
+    if not len(rows):
+        raise InputError("compare: the two have no example in common")
+    ours, theirs = _flags(first, attacks, rows), _flags(second, attacks, others)
+    return tuple(_compared(what, ours[what], theirs[what]) for what in ours)
+
+
+def _flags(evaluation: Evaluation, attacks: list[str], rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
+    """Return which of these examples are right: clean, under each attack, and under all."""
+    clean = evaluation.arrays[f"{_CORRECT}{CLEAN}"][rows]
+    under = {name: evaluation.arrays[f"{_CORRECT}{name}"][rows] & clean for name in attacks}
+    return {CLEAN: clean, **under, WORST: np.logical_and.reduce(list(under.values()))}
+
+
+def _compared(what: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Compared:
+    alone, others_alone = int((one & ~other).sum()), int((other & ~one).sum())
+    first, second = (share(int(flags.sum()), len(flags)) for flags in (one, other))
+    return Compared(what, first, second, alone, others_alone, mcnemar_p(alone, others_alone))
