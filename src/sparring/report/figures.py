@@ -36,6 +36,7 @@ _SETTINGS: Any = {
     "figure.dpi": 200,
 }
 _ACROSS = 3  # panels side by side
+_HANDLE, _LETTER = 0.6, 0.075  # inches that a legend's entry takes, and each letter of it
 
 
 def write(result: StudyResult, folder: Path) -> tuple[Path, ...]:
@@ -188,7 +189,10 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for axes in every[len(drawn) :]:
         axes.set_visible(False)
-    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=min(across * 2, 4))
+    longest = max(map(len, handles), default=0)
+    fitting = int(figure.get_figwidth() / (_HANDLE + _LETTER * longest))
+    columns = max(1, min(across * 2, 4, fitting))
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return figure
 
 

@@ -13,19 +13,20 @@ _ACCURACY = "accuracy"
 
 
 def panels(rows: Sequence[Row]) -> tuple[Panel, ...]:
-    """Return a panel for each series: every accuracy against the number in which its rows differ."""
+    """Return a panel for each series: accuracies against the number in which its rows differ, cross-tests left out."""
     found: dict[str, list[tuple[float, Row]]] = {}
     for row in rows:
         if row.series and row.at is not None:
             found.setdefault(row.series, []).append((row.at, row))
+    crossed = tuple(f" of {row.name}" for row in rows)
     return tuple(
-        _panel(series, [row for _, row in sorted(of_series, key=lambda pair: pair[0])])
+        _panel(series, [row for _, row in sorted(of_series, key=lambda pair: pair[0])], crossed)
         for series, of_series in found.items()
         if len(of_series) > 1
     )
 
 
-def _panel(series: str, rows: Sequence[Row]) -> Panel:
+def _panel(series: str, rows: Sequence[Row], crossed: tuple[str, ...]) -> Panel:
     number = re.search(r"\{(\w+)", series)
     at = tuple(row.at or 0.0 for row in rows)
     return Panel(
@@ -35,13 +36,14 @@ def _panel(series: str, rows: Sequence[Row]) -> Panel:
         y_title="accuracy (%)",
         percent=True,
         ticks=few_ticks(at),
-        lines=tuple(_lines(rows, at)),
+        lines=tuple(_lines(rows, at, crossed)),
     )
 
 
-def _lines(rows: Sequence[Row], at: tuple[float, ...]) -> Iterator[Line]:
+def _lines(rows: Sequence[Row], at: tuple[float, ...], crossed: tuple[str, ...]) -> Iterator[Line]:
     """Yield one line a figure of the paper's protocol, and one for what the honest attacks leave."""
-    names = [f.name for f in rows[0].figures if f.name.endswith(_ACCURACY) or f.name.startswith(_ACCURACY)]
+    shared = [f.name for f in rows[0].figures if not f.name.endswith(crossed)]
+    names = [name for name in shared if name.endswith(_ACCURACY) or name.startswith(_ACCURACY)]
     of = {name: [_figure(row, name) for row in rows] for name in names}
     drawn = {name: [figure.compatibility for figure in figures] for name, figures in of.items()}
     for name, figures in of.items():
