@@ -124,6 +124,18 @@ def test_every_study_that_comes_along_can_be_read(name: str, budget: str) -> Non
     assert len({row.name for row, _ in rows}) == len(rows) >= 2
 
 
+def test_a_quick_budget_may_change_single_rows(tmp_path: Path) -> None:
+    quick = "\n[quick.rows.standard]\nrecipe = { epochs = 1 }\n"
+    (tmp_path / "s.toml").write_text(TOML + quick)
+    of = {budget: read_plan(str(tmp_path / "s.toml"), budget=budget).rows for budget in ("full", "quick")}
+    assert [row.name for row in of["full"]] == [row.name for row in of["quick"]]
+    assert "epochs" not in of["full"][0].recipe
+    assert of["quick"][0].recipe["epochs"] == 1
+    (tmp_path / "s.toml").write_text(TOML + quick.replace("standard", "standrad"))
+    with pytest.raises(InputError, match="quick: unknown row 'standrad'; did you mean 'standard'"):
+        read_plan(str(tmp_path / "s.toml"), budget="quick")
+
+
 def test_a_row_that_repeats_a_recipe_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TOML.replace("each = { noise = [0.05, 0.1] }", "each = { noise = [0.1, 0.1] }"))
     assert len(expand(read_plan(str(tmp_path / "s.toml")), {"lr": 0.01, "eps": 0.1})) == 2

@@ -45,7 +45,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     raw = _read(study)
     variant = raw.pop("quick", {})
     if budget == "quick":
+        of_rows = variant.pop("rows", {})
         raw = _merge(raw, variant)
+        raw["rows"] = _each_merged(raw.get("rows", []), of_rows, study)
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
     own = _table(raw, "recipe", study)
@@ -90,6 +92,15 @@ def _read(study: str) -> dict[str, Any]:
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     both = {key: _merge(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
     return {**base, **over, **both}
+
+
+def _each_merged(rows: list[dict[str, Any]], over: dict[str, Any], study: str) -> list[dict[str, Any]]:
+    """Return the rows, some of them changed by what `over` says of them by name."""
+    names = [row.get("name") for row in rows]
+    for name in over:
+        if name not in names:
+            raise InputError(f"{study}: quick: unknown row {name!r}{suggest(name, map(str, names))}")
+    return [_merge(row, over.get(str(row.get("name")), {})) for row in rows]
 
 
 def _name_of(data: object, study: str) -> str:
