@@ -150,6 +150,11 @@ def test_a_study_surveys_and_its_report_shows(tmp_path: Path) -> None:
     assert "Where adversarial images lie" in html
     assert found.plots[0].sentence.replace("'", "&#39;") in html
     assert (page.parent / "figures" / "geometry.png").exists()
+    unknown = tmp_path / "layer.toml"
+    unknown.write_text(TOML.replace('layer = "2"', 'layer = "77"').replace("epochs = 3", "epochs = 1"))
+    with pytest.raises(InputError, match="no layer '77'"):
+        run_study(str(unknown), runs=tmp_path / "other", out=tmp_path / "none", quiet=True)
+    assert not list((tmp_path / "other").rglob("evaluations"))  # it is said before anything is judged
     wrong = TOML.replace('on = ["standard"]', 'on = ["standart"]')
     (tmp_path / "wrong.toml").write_text(wrong)
     with pytest.raises(InputError, match="unknown row 'standart'"):

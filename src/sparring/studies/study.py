@@ -39,6 +39,7 @@ def run_study(
     watch, plan = Stopwatch(), read_plan(study, budget=budget, changes=changes)
     workshop = Workshop(plan, Path(runs), device, quiet=quiet)
     search, chosen = workshop.search()
+    geometries = workshop.geometries(chosen)  # first, for a layer that does not exist must not come out at the end
     rows = workshop.rows(chosen)
     made = [row.evaluation.provenance for row in rows]  # none where all rows are generative models
     first_seed, device_used = (made[0].seed, made[0].device) if made else (plan.seeds[0], device)
@@ -50,7 +51,7 @@ def run_study(
         settings=", ".join(f"{name} {value:g}" for name, value in search.chosen.items()) if search else "",
         rows=rows,
         generatives=workshop.generatives(chosen),
-        geometries=workshop.geometries(chosen),
+        geometries=geometries,
         search=search,
         findings=findings(plan, rows),
         provenance=watch.provenance(seed=first_seed, device=device_used),
