@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
 NormStatistics = Literal["running", "batch"]  # what batch norm uses at evaluation
+Severity = Literal["fail", "warn", "note"]
 
 
 @dataclass(frozen=True)
@@ -115,11 +116,29 @@ class Certified:
 
 @dataclass(frozen=True)
 class Flag:
-    """Something a reader of the result must know; a `fail` means that the result cannot be trusted."""
+    """Something a reader of the result must know; a `fail` means that the result cannot be trusted.
+
+    `examples`: ids of some of the examples that show it. `attack`: the call string of the one to try next.
+    """
 
     check: str
-    severity: Literal["fail", "warn", "note"]
+    severity: Severity
     message: str
+    examples: tuple[int, ...] = ()
+    attack: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What came of one check of the audit: a flag of that severity, nothing ("passed"), or why it was "not run".
+
+    `evidence`: the figures that it saw, or what it lacked. `seconds`: that it took.
+    """
+
+    check: str
+    outcome: Literal["passed", "note", "warn", "fail", "not run"]
+    evidence: str
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,11 +159,15 @@ class Evaluation:
     """One model's verdict under one threat.
 
     `robust` is the share right on the clean example and under every listed attack; `robust_confidence` is read on each
-    example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot".
+    example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot";
+    `detected` what no module had said and was found out. `audit`: every check, those that raised one of `flags` too.
     `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
     `certified`: what is proven beside what was tried, where the model is one of which something can be.
     `seeds`: of the trainings whose figures these are the means of, with intervals over them; of one if it is empty.
-    `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz.
+    `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz: under
+    "gallery/" of G examples `ids` and `y` (G,); `x`, `x_adv` (G, C, H, W) and `p_clean`, `p_adv` (G, K), the clean and
+    the worst image and what the model says of them; and at each of `eps` (E,), rising, the worst image within it, `at`
+    (E, G, C, H, W) in bytes, with `p_at` (E, G, K).
     """
 
     model: str
@@ -168,8 +191,15 @@ class Evaluation:
     statistics: NormStatistics = "running"
     seeds: tuple[int, ...] = ()
     certified: Certified | None = None
+    detected: tuple[str, ...] = ()
+    audit: tuple[Checked, ...] = ()
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def trustworthy(self) -> bool:
+        """Whether no check failed."""
+        return all(flag.severity != "fail" for flag in self.flags)
 
     def save(self, path: str | Path) -> None:
         """Write the record to `path` as JSON, and its arrays beside it as npz; neither is ever half written."""
