@@ -4,7 +4,8 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,14 +16,15 @@ from sparring import report
 from sparring.cli import main
 from sparring.core.errors import InputError
 from sparring.core.records import load as load_record
-from sparring.core.results import Estimate, Evaluation
+from sparring.core.results import Certified, Estimate, Evaluation
 from sparring.core.threat import L1, L2, Linf
 from sparring.data import load
 from sparring.defences.masks import Median, Smooth
 from sparring.defences.masks.smooth import GaussianNoise
 from sparring.evaluation import evaluate
+from sparring.evaluation.audit import Subject
+from sparring.evaluation.audit.figures import sandwich
 from sparring.evaluation.certify import ALPHA, certified, certify, l2_radius, noise_of
-from sparring.evaluation.checks import sandwich
 from sparring.models.mask import Mask, Masked
 from sparring.recipe import Recipe, fit, open_run
 from sparring.studies.judge import gather
@@ -158,21 +160,18 @@ def test_the_record_counts_only_the_right_and_certified() -> None:
     assert shares[-1] == 0  # no radius is more than that of draws that all agree
 
 
+def outcome(proven: Certified | None, left: Estimate) -> str:
+    return sandwich(cast("Subject", SimpleNamespace(certified=proven, robust=left))).outcome
+
+
 def test_more_proven_than_left_is_a_failure() -> None:
-    found = certified(
-        certify(smoothed(Linear(2)), images(40), draws=300),
-        Linear(2)(images(40)).argmax(1),
-        SIGMA,
-        300,
-        L2(eps=0.01),
-        16,
-    )
+    labels = Linear(2)(images(40)).argmax(1)
+    found = certified(certify(smoothed(Linear(2)), images(40), draws=300), labels, SIGMA, 300, L2(eps=0.01), 16)
     assert found.accuracy.low > 0.3
-    (flag,) = sandwich(found, Estimate(0.1, 0.05, 0.2, 40))
-    assert flag.severity == "fail"
-    assert not list(sandwich(found, Estimate(0.99, 0.9, 1, 40)))
-    assert not list(sandwich(replace(found, accuracy=Estimate(0.5, 0.1, 0.9, 3)), Estimate(0.2, 0.15, 0.3, 40)))
-    assert not list(sandwich(None, Estimate(0, 0, 0.1, 40)))
+    assert outcome(found, Estimate(0.1, 0.05, 0.2, 40)) == "fail"
+    assert outcome(found, Estimate(0.99, 0.9, 1, 40)) == "passed"
+    assert outcome(replace(found, accuracy=Estimate(0.5, 0.1, 0.9, 3)), Estimate(0.2, 0.15, 0.3, 40)) == "passed"
+    assert outcome(None, Estimate(0, 0, 0.1, 40)) == "not run"
 
 
 @pytest.fixture(scope="module")

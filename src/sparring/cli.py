@@ -87,6 +87,10 @@ def evaluate(
     certify: Annotated[
         int, typer.Option("--certify", help="Draws of noise an example to certify a model behind smooth(); 0: none.")
     ] = 1000,
+    audit: Annotated[
+        str, typer.Option("--audit", help="standard; full: trains twins, and takes longer; or off.")
+    ] = "standard",
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where the audit fails the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes its model.")] = False,
 ) -> None:
@@ -96,13 +100,14 @@ def evaluate(
 
     sparring evaluate RUN --threat "l2(1)" --attack "fgsm()" --attack "pgd(steps=100, loss='margin')"
 
-    Stopped, the same command goes on where it was.
+    What the audit holds against the figures comes first. Stopped, the same command goes on where it was.
     """
     from sparring.attacks import Crafting
     from sparring.core.results import NormStatistics
     from sparring.core.spec import convert
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
+    from sparring.evaluation.audit import Level
     from sparring.recipe import Recipe, open_run
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
@@ -121,12 +126,15 @@ def evaluate(
         crafting=crafting,
         statistics=convert(statistics, NormStatistics, "--statistics"),
         certify=certify,
+        audit=convert(audit, Level, "--audit"),
     )
     evaluation, path = judge(fitted, source, settings)
     if as_json:
         out.print_json(path.read_text(encoding="utf-8"))
     else:
         print_evaluation(evaluation, path)
+    if strict and not evaluation.trustworthy:
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -23,9 +23,7 @@ def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
     from sparring.attacks import ATTACKS
 
     out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
-    for flag in evaluation.flags:
-        style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
-        out.print(f"{flag.severity.upper()}  {flag.message}", style=style, markup=False, soft_wrap=True)
+    _print_audit(evaluation)
     rows = [("clean", _percent(evaluation.clean), "", "", "")]
     for name, attacked in evaluation.attacked.items():
         passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
@@ -37,6 +35,24 @@ def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
         rows.append(("certified", _percent(evaluation.certified.accuracy), "", "", ""))
     _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
     out.print(f"record: {path}", soft_wrap=True)
+
+
+def _print_audit(evaluation: "Evaluation") -> None:
+    """Print what stands against the result, the gravest first, and how many checks passed."""
+    for flag in evaluation.flags:
+        style = {"fail": "bold red", "warn": "yellow"}.get(flag.severity, "")
+        further = f"; next, try {flag.attack}" if flag.attack else ""
+        text = f"{flag.severity.upper()}  {flag.check}: {flag.message}{further}"
+        out.print(text, style=style, markup=False, soft_wrap=True)
+    for way in evaluation.detected:
+        out.print(f"found out and attacked so: {way}", markup=False, soft_wrap=True)
+    if not evaluation.audit:
+        out.print("not audited", style="yellow")
+        return
+    outcomes = [check.outcome for check in evaluation.audit]
+    counts = [f"{outcomes.count(kind)} {kind}" for kind in ("passed", "note", "warn", "fail", "not run")]
+    trust = "" if evaluation.trustworthy else ": the result cannot be trusted"
+    out.print(f"audit: {', '.join(each for each in counts if not each.startswith('0 '))}{trust}", soft_wrap=True)
 
 
 def print_study(result: "StudyResult") -> None:

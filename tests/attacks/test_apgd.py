@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from sparring import InputError, run
 from sparring.attacks import APGD, ATTACKS, Oracle
 from sparring.attacks.apgd import Halving, Sparse, likeliest
+from sparring.attacks.freezing import frozen
 from sparring.attacks.losses import cross_entropy, dlr, margin
-from sparring.attacks.oracle import frozen
 from sparring.core.threat import THREATS
 
 NORMS = ("linf", "l2", "l1")

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from sparring import InputError, TrainingError, evaluate
 from sparring.attacks import Learned, run
-from sparring.attacks.oracle import frozen
+from sparring.attacks.freezing import frozen
 from sparring.cli import main
 from sparring.core.randomness import seeded
 from sparring.core.threat import L2, Linf

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import Crafting, suitable_batch
+from sparring.attacks.freezing import Statistics, frozen
 from sparring.attacks.given import check_examples, check_labels, check_model
 from sparring.attacks.losses import succeeded
-from sparring.attacks.oracle import Oracle, OutOfPasses, Statistics, frozen, pooled
+from sparring.attacks.oracle import Oracle, OutOfPasses, pooled
 from sparring.core.errors import InputError
 from sparring.core.progress import Bar
 from sparring.core.randomness import derive, seeded
@@ -108,9 +109,9 @@ def run(
     x, device, crafting = x.detach(), device_of(model, x), adapted(crafting or Crafting(), model)
     ids = torch.arange(len(x)) if ids is None else ids
     parts = {} if parts is None else parts
-    at_once = batch_size or suitable_batch(x, device, crafting.draws or 1)
+    at_once = batch_size or suitable_batch(x, device)
     batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
-    with frozen(model), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
+    with frozen(model, adaptive=crafting.adaptive), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
             first = int(rows[0])
             if first not in parts or len(parts[first].success) != len(rows):

@@ -21,13 +21,15 @@ class Crafting:
     `precision`: of the model's passes; in "bf16-mixed" an example leaves the attack only when float32 agrees that it is
     fooled. `memory_format`: of the images handed to the model. `draws`: of a random model at each step (expectation
     over transformation); None: 20 if the model says that it is random, else 1. `max_forwards`: a hard limit on the
-    forward passes spent on each example, draws counted.
+    forward passes spent on each example, draws counted. `adaptive`: whether attacks know what the model's modules
+    declare; without, the attack is naive: it takes gradients as they come, of one draw.
     """
 
     precision: Precision = "32-true"
     memory_format: Literal["contiguous", "channels_last"] = "contiguous"
     draws: int | None = None
     max_forwards: int | None = None
+    adaptive: bool = True
 
     def __post_init__(self) -> None:
         for name in ("draws", "max_forwards"):
@@ -36,7 +38,7 @@ class Crafting:
                 raise InputError(f"crafting: {name} must be at least 1, not {value}")
 
 
-def suitable_batch(x: Tensor, device: torch.device, draws: int) -> int:
+def suitable_batch(x: Tensor, device: torch.device) -> int:
     """Return how many examples like those of `x` (N, C, H, W) are best attacked at once on `device`."""
     values, most = (CPU_VALUES, CPU_EXAMPLES) if device.type == "cpu" else (GPU_VALUES, GPU_EXAMPLES)
-    return max(1, min(most, max(FEW, values // x[0].numel())) // draws)
+    return min(most, max(FEW, values // x[0].numel()))

@@ -1,23 +1,18 @@
-"""The oracle: all that an attack may ask of a model, counted for each example, and the freeze that leaves no trace."""
+"""The oracle: all that an attack may ask of a model, counted for each example."""
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from math import prod
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
 
-from sparring.attacks.adaptation import differentiable
 from sparring.attacks.crafting import Crafting
-from sparring.attacks.first_layer import quick_input_gradients
 from sparring.core.errors import InputError
 from sparring.core.randomness import uniform
 
-Statistics = Literal["eval", "train"]  # whose mean and variance batch norm uses: the running ones, or the batch's
+CHUNKS = 4  # of a random model's draws, all of which must agree that an image fools before it is let go
 
 
 class OutOfPasses(Exception):  # noqa: N818  # no error: the budget's end, which `run` expects
@@ -69,7 +64,7 @@ class Oracle:
         self._idle = torch.zeros(len(examples), dtype=torch.bool, device=examples.device)
         self._pending = [0, 0]  # forwards and backwards since rows last left, the same for all that are active
         self._start, self._stream, self._draw, self._branches = start, 0, 0, 0
-        self.draws = self._crafting.draws or 1
+        self.draws = (self._crafting.draws or 1) if self._crafting.adaptive else 1
         self._ledger.oracles.append(self)
 
     @property
@@ -96,28 +91,38 @@ class Oracle:
         Of a random model, the mean loss over draws and its gradient (not the loss of mean logits).
         Raises InputError when the model's output does not depend on its input in a way that torch can follow.
         """
-        x = x.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = self._forward(x)
-            value = loss(logits[0]) if self.draws == 1 else torch.stack([loss(draw) for draw in logits]).mean(0)
-            grad = _gradient(value.sum(), x)
+        self._charge(x)
         self._pending[1] += self.draws
-        return value.detach(), grad, pooled(logits.detach())
+        values, grads, drawn = [], [], []
+        for _ in range(self.draws):
+            x = x.detach().requires_grad_(True)
+            with torch.enable_grad():
+                logits = self._asked(x)
+                value = loss(logits)
+                grads.append(_gradient(value.sum(), x))
+            values.append(value.detach())
+            drawn.append(logits.detach())
+        return _mean(values), _mean(grads), pooled(torch.stack(drawn))
 
     def jacobian(self, x: Tensor, outputs: Tensor | Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits (B, K) and the gradients (B, n, C, H, W) of `outputs`: one forward and n backwards each.
 
-        `outputs`: classes (B, n), whose logits are meant, or a function of the logits to n values each, (B, n).
+        `outputs`: classes (B, n), whose logits are meant, or a linear function of the logits to n values each, (B, n).
+        Of a random model, the means over draws.
         """
-        x = x.detach().requires_grad_(True)
-        with torch.enable_grad():
-            logits = self._forward(x)
-            mean = logits[0] if self.draws == 1 else logits.mean(0)
-            columns = (mean.gather(1, outputs) if isinstance(outputs, Tensor) else outputs(mean)).sum(0)
-            last = len(columns) - 1
-            grads = [_gradient(column, x, keep_graph=place < last) for place, column in enumerate(columns)]
-        self._pending[1] += len(columns) * self.draws
-        return mean.detach(), torch.stack(grads, dim=1)
+        self._charge(x)
+        drawn, found = [], []
+        for _ in range(self.draws):
+            x = x.detach().requires_grad_(True)
+            with torch.enable_grad():
+                logits = self._asked(x)
+                columns = (logits.gather(1, outputs) if isinstance(outputs, Tensor) else outputs(logits)).sum(0)
+                last = len(columns) - 1
+                grads = [_gradient(column, x, keep_graph=place < last) for place, column in enumerate(columns)]
+            self._pending[1] += len(columns)
+            drawn.append(logits.detach())
+            found.append(torch.stack(grads, dim=1))
+        return _mean(drawn), _mean(found)
 
     def uniform(self, *shape: int) -> Tensor:
         """Return noise in [0, 1) of shape (B, *shape), another draw at each call."""
@@ -131,18 +136,20 @@ class Oracle:
         return None if start is None else start[self._rows]
 
     def confirm(self, fooled: Tensor, x_adv: Tensor, judge: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Return `fooled` (B,) less what float32 does not bear out; nothing to ask where passes are in float32.
+        """Return `fooled` (B,) less what a second look does not bear out: in float32, and of a random model clearly.
 
-        `judge` says of logits (n, K) and the flags of their rows which are fooled. Costs those rows a forward pass.
+        Clearly: whichever quarter of fresh draws is asked. `judge` says of logits (n, K) and the flags of their rows
+        which are fooled. Costs those rows a forward pass a draw; nothing is asked of one draw in float32.
         """
-        if self._crafting.precision == "32-true" or not bool(fooled.any()):
+        if (self._crafting.precision == "32-true" and self.draws == 1) or not bool(fooled.any()):
             return fooled
         self._settle()
         self._check_budget(self.draws)
         self._ledger.spent[0, self._rows[fooled]] += self.draws
         with torch.no_grad(), torch.autocast(x_adv.device.type, enabled=False):
-            logits = pooled(self._drawn(x_adv[fooled]))
-        return fooled.masked_scatter(fooled, judge(logits, fooled))
+            looked = torch.stack([self._passed(x_adv[fooled]) for _ in range(self.draws)])
+        borne_out = torch.stack([judge(pooled(part), fooled) for part in looked.chunk(CHUNKS)]).all(0)
+        return fooled.masked_scatter(fooled, borne_out)
 
     def note(self, rows: Tensor, x_adv: Tensor) -> None:
         """Keep the images of these rows of the active ones (flags), should the budget end the attack."""
@@ -211,23 +218,34 @@ class Oracle:
         if most is not None and len(self._rows) and int(self._ledger.settle()[0, self._rows].max()) + cost > most:
             raise OutOfPasses
 
-    def _forward(self, x: Tensor) -> Tensor:
-        """Return logits (draws, B, K)."""
+    def _charge(self, x: Tensor) -> None:
         cost = self.draws * (len(x) // max(len(self._rows), 1))
         self._check_budget(cost)
         self._pending[0] += cost
-        if self._crafting.precision == "32-true":
-            return self._drawn(x)
-        with torch.autocast(x.device.type, torch.bfloat16):
-            return self._drawn(x)
 
-    def _drawn(self, x: Tensor) -> Tensor:
-        x = x if self.draws == 1 else x.repeat(self.draws, 1, 1, 1)
+    def _forward(self, x: Tensor) -> Tensor:
+        """Return logits (draws, B, K)."""
+        self._charge(x)
+        return torch.stack([self._asked(x) for _ in range(self.draws)])
+
+    def _asked(self, x: Tensor) -> Tensor:
+        """Return the logits (B, K) of one draw: each is a pass of its own, for a model may draw once for a batch."""
+        if self._crafting.precision == "32-true":
+            return self._passed(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return self._passed(x)
+
+    def _passed(self, x: Tensor) -> Tensor:
         if self._crafting.memory_format == "channels_last":
             x = x.contiguous(memory_format=torch.channels_last)
         logits = self._model(x)
         assert isinstance(logits, Tensor)
-        return logits.float().view(self.draws, -1, logits.shape[-1])
+        return logits.float()
+
+
+def _mean(parts: list[Tensor]) -> Tensor:
+    """Return the mean of tensors of one shape, one of them as it is."""
+    return parts[0] if len(parts) == 1 else torch.stack(parts).mean(0)
 
 
 def pooled(logits: Tensor) -> Tensor:
@@ -244,54 +262,4 @@ def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
             "the model gives no gradient with respect to its input (a detach(), a no_grad() or NumPy inside?); "
             "a gradient attack says nothing about it; wrap the part that breaks it in sparring.attacks.bpda(...)"
         )
-    return found
-
-
-@contextmanager
-def frozen(model: nn.Module, statistics: Statistics = "eval") -> Iterator[None]:
-    """Hold a model still: parameters without gradient, modules in eval mode, running statistics unmoved.
-
-    With `statistics="train"`, normalisation layers use the batch's mean and variance meanwhile; dropout stays off.
-    Modules that declare "bpda" pass gradients on by their approximation.
-
-    Every parameter's `requires_grad`, every module's mode and every counter is as it was afterwards.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    wanted = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    try:
-        model.eval()
-        for parameter, _ in wanted:
-            parameter.requires_grad_(False)
-        normalising = _batch_statistics(model) if statistics == "train" else nullcontext()
-        with normalising, quick_input_gradients(model), differentiable(model):
-            yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, requires_grad in wanted:
-            parameter.requires_grad_(requires_grad)
-
-
-@contextmanager
-def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Let normalisation layers, and nothing else, work as in training; put their running statistics back after."""
-    for norm in _norms(model):
-        norm.train()
-    with still_statistics(model):
-        yield
-
-
-@contextmanager
-def still_statistics(model: nn.Module) -> Iterator[None]:
-    """Put the running statistics of normalisation layers back to what they were, whatever passes go through."""
-    buffers = [buffer for norm in _norms(model) for buffer in norm.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    try:
-        yield
-    finally:
-        for buffer, value in zip(buffers, before, strict=True):
-            buffer.copy_(value)
-
-
-def _norms(model: nn.Module) -> list[_NormBase]:
-    return [module for module in model.modules() if isinstance(module, _NormBase)]
+    return found.clone() if 0 in found.stride() else found  # one value for many pixels, which nothing can write to

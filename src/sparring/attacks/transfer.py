@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import Attack, adapted, device_of, predict
 from sparring.attacks.crafting import Crafting
+from sparring.attacks.freezing import frozen
 from sparring.attacks.given import check_labels
-from sparring.attacks.oracle import Oracle, frozen
+from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from sparring.attacks.base import adapted, device_of, predict
 from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.deepfool import DeepFool
+from sparring.attacks.freezing import frozen
 from sparring.attacks.given import check_examples, check_labels, check_model
 from sparring.attacks.losses import margin, succeeded
-from sparring.attacks.oracle import Oracle, frozen
+from sparring.attacks.oracle import Oracle
 from sparring.attacks.preparing import LearnedAttack
 from sparring.core.errors import InputError
 from sparring.core.progress import Bar
@@ -200,7 +201,7 @@ class _Task:
 
 
 def _logits(model: nn.Module, x: Tensor, draws: int) -> Tensor:
-    parts = torch.split(x, suitable_batch(x, x.device, draws))
+    parts = torch.split(x, suitable_batch(x, x.device))
     return torch.cat([predict(model, part, draws) for part in parts])
 
 

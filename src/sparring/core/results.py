@@ -10,6 +10,8 @@ SCHEMA_VERSION = 1
 Arrays = dict[str, NDArray[Any]]
 NormStatistics = Literal["running", "batch"]  # what batch norm uses at evaluation
 Severity = Literal["fail", "warn", "note"]
+Outcome = Literal["not run", "passed", "note", "warn", "fail"]
+GRAVITY: tuple[Outcome, ...] = ("not run", "passed", "note", "warn", "fail")  # of what comes of a check, rising
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class Checked:
     """
 
     check: str
-    outcome: Literal["passed", "note", "warn", "fail", "not run"]
+    outcome: Outcome
     evidence: str
     seconds: float = 0.0
 
@@ -197,9 +199,14 @@ class Evaluation:
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 
     @property
+    def curve(self) -> Curve | None:
+        """Accuracy against eps in the worst case; None if none was drawn."""
+        return next((curve for curve in self.curves if curve.worst_case), None)
+
+    @property
     def trustworthy(self) -> bool:
-        """Whether no check failed."""
-        return all(flag.severity != "fail" for flag in self.flags)
+        """Whether there was an audit, and none of its checks failed."""
+        return bool(self.audit) and all(flag.severity != "fail" for flag in self.flags)
 
     def save(self, path: str | Path) -> None:
         """Write the record to `path` as JSON, and its arrays beside it as npz; neither is ever half written."""

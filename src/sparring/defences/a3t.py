@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.attacks import FGSM, Attack, craft
-from sparring.attacks.oracle import Statistics
+from sparring.attacks.freezing import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup, State

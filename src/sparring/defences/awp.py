@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks.oracle import still_statistics
+from sparring.attacks.freezing import still_statistics
 from sparring.core.errors import InputError
 from sparring.core.trainable import State
 from sparring.defences.base import Defence, Wrapper, hard

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.attacks import Attack, craft
-from sparring.attacks.oracle import Statistics
+from sparring.attacks.freezing import Statistics
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
 from sparring.defences.base import LossDefence, accuracy, draw_seed, hard

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparring.attacks import Attack, craft
-from sparring.attacks.oracle import Statistics
+from sparring.attacks.freezing import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import PGD, craft
-from sparring.attacks.oracle import Statistics
+from sparring.attacks.freezing import Statistics
 from sparring.core.threat import ThreatModel
 from sparring.defences.base import check_step, draw_seed
 from sparring.defences.crafted import Perturbing, adversarial_alone

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring.attacks.freezing import Statistics, frozen
 from sparring.attacks.losses import cross_entropy
-from sparring.attacks.oracle import Oracle, Statistics, frozen
+from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError, TrainingError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup, State

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import Oracle
+from sparring.attacks.freezing import Statistics, frozen
 from sparring.attacks.losses import cross_entropy
-from sparring.attacks.oracle import Statistics, frozen
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.defences.base import check_step, draw_seed

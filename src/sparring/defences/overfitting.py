@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import FGSM, MIFGSM, PGD, Attack, craft
-from sparring.attacks.oracle import frozen
+from sparring.attacks.freezing import frozen
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
 from sparring.defences.base import accuracy

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.attacks import PGD, Attack
+from sparring.attacks.freezing import Statistics
 from sparring.attacks.losses import divergence
-from sparring.attacks.oracle import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.defences.crafted import Crafted, Halves, accuracies

@@ -18,12 +18,13 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import Nearest, predictions
 
-GALLERY = 10  # example images kept for the report, of as many classes as can be
-
 
 @dataclass(frozen=True)
 class Bout:
-    """Logits (N, K) on the clean images and on each example's worst one; who fell to which attack; the nearest."""
+    """Logits (N, K) on the clean images and on each example's worst one; who fell to which attack; the nearest.
+
+    `spent`: the passes, forward and backward, that each attack has spent on each example.
+    """
 
     x: Tensor
     y: Tensor
@@ -31,6 +32,7 @@ class Bout:
     fallen: dict[str, Tensor]
     distances: dict[str, Tensor]  # of the minimal attacks' images: inf where they fool nobody
     attacked: dict[str, Attacked]
+    spent: dict[str, Tensor]
     worst: Tensor
     worst_x: Tensor
     nearest: Nearest
@@ -47,7 +49,7 @@ class Bout:
         clean = predictions(model, x, draws=conditions.draws(model))
         check_labels(y, clean.shape[1], "y")
         worst, worst_x, worst_margin = clean.clone(), x.clone(), torch.full((len(y),), -math.inf)
-        fallen, distances, attacked, nearest = {}, {}, {}, Nearest.unknown(clean)
+        fallen, distances, attacked, spent, nearest = {}, {}, {}, {}, Nearest.unknown(clean)
         for attack in attacks:
             outcome, seconds = _outcome(attack, model, x, y, threat, given.ids, conditions)
             found_at = Nearest.of(outcome)
@@ -56,36 +58,30 @@ class Bout:
                 distances[repr(attack)] = found_at.distance
             inside = outcome.distance <= threat.eps
             fell = outcome.success & inside
-            fallen[repr(attack)] = fell
+            fallen[repr(attack)], spent[repr(attack)] = fell, outcome.forwards + outcome.backwards
             attacked[repr(attack)] = _attacked(attack, threat, outcome, fell, y, clean, seconds)
             found = margin(outcome.logits, y).nan_to_num(math.inf)
             broken = succeeded(worst, y)
             worse = inside & ((fell & ~broken) | ((fell == broken) & (found > worst_margin)))
             worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
-        return Bout(x, y, clean, fallen, distances, attacked, worst, worst_x, nearest)
+        return Bout(x, y, clean, fallen, distances, attacked, spent, worst, worst_x, nearest)
+
+    @property
+    def right(self) -> Tensor:
+        """Which examples are right on the clean image, (N,)."""
+        return ~succeeded(self.clean, self.y)
+
+    @property
+    def standing(self) -> Tensor:
+        """Which examples are right on the clean image and under every attack, (N,)."""
+        return self.right & ~torch.stack([torch.zeros_like(self.right), *self.fallen.values()]).any(0)
 
     def flags(self, ids: Tensor) -> Arrays:
         """Return per-example truth: right on the clean image, right under each attack, how near what fools it lies."""
         under = {f"correct/{name}": (~fell).numpy() for name, fell in self.fallen.items()}
         distance = {f"distance/{name}": found.numpy() for name, found in self.distances.items()}
         distance["distance/nearest"] = self.nearest.distance.numpy()
-        return {"ids": ids.numpy(), "correct/clean": (~succeeded(self.clean, self.y)).numpy(), **under, **distance}
-
-    def gallery(self, ids: Tensor) -> Arrays:
-        """Return examples with their worst images and the predictions on both: the first right one of each class."""
-        right = ~succeeded(self.clean, self.y)
-        labels = sorted(set(self.y.tolist()))
-        first = [int(row[0]) for k in labels if len(row := ((self.y == k) & right).nonzero())]
-        rows = torch.tensor(first[:GALLERY] or [0])
-        parts = {
-            "ids": ids,
-            "y": self.y,
-            "x": self.x,
-            "x_adv": self.worst_x,
-            "p_clean": self.clean.softmax(1),
-            "p_adv": self.worst.softmax(1),
-        }
-        return {f"gallery/{name}": part[rows].numpy() for name, part in parts.items()}
+        return {"ids": ids.numpy(), "correct/clean": self.right.numpy(), **under, **distance}
 
 
 def _outcome(

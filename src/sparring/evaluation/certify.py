@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import device_of, predict
 from sparring.attacks.crafting import suitable_batch
-from sparring.attacks.oracle import frozen
+from sparring.attacks.freezing import frozen
 from sparring.core.errors import InputError
 from sparring.core.progress import track
 from sparring.core.randomness import derive, seeded
@@ -100,7 +100,7 @@ def l2_radius(threat: ThreatModel, size: int) -> float:
 def _votes(model: nn.Module, image: Tensor, draws: int) -> Tensor:
     """Return how many of `draws` say each class, (K,)."""
     image = image.to(device_of(model, image))
-    most = suitable_batch(image[None], image.device, 1)
+    most = suitable_batch(image[None], image.device)
     counts = [
         torch.nn.functional.one_hot(said.argmax(1), said.shape[1]).sum(0)
         for count in [most] * (draws // most) + [draws % most] * bool(draws % most)

@@ -1,6 +1,6 @@
 """Under which conditions the attacks of one evaluation are run, the same for all of them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -20,9 +20,17 @@ class Conditions:
     crafting: Crafting | None = None
     folder: Path | None = None
 
+    def crafting_for(self, model: nn.Module) -> Crafting:
+        """Return the means, with as many draws as the model calls for."""
+        return adapted(self.crafting or Crafting(), model)
+
     def draws(self, model: nn.Module) -> int:
         """Return over how many draws a random model is judged, the same under attack and without."""
-        return adapted(self.crafting or Crafting(), model).draws or 1
+        return self.crafting_for(model).draws or 1
+
+    def naive(self) -> "Conditions":
+        """Return the same for an attack that does not know how the model must be attacked."""
+        return replace(self, crafting=replace(self.crafting or Crafting(), adaptive=False))
 
     def run(
         self,

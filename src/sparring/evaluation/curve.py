@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from sparring.attacks import Adversarial, Attack, craft
 from sparring.attacks.base import device_of, predict
 from sparring.attacks.crafting import suitable_batch
+from sparring.attacks.freezing import frozen
 from sparring.attacks.losses import succeeded
-from sparring.attacks.oracle import frozen
 from sparring.core.progress import track
 from sparring.core.randomness import seeded
 from sparring.core.results import Curve, CurvePoint
@@ -20,14 +20,14 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 
 
-def predictions(model: nn.Module, x: Tensor, batch_size: int | None = None, *, draws: int = 1) -> Tensor:
+def predictions(model: nn.Module, x: Tensor, batch_size: int | None = None, *, draws: int = 1, seed: int = 0) -> Tensor:
     """Return the logits (N, K) of images (N, C, H, W), with nothing left behind on the model.
 
-    `draws`: over how many the probabilities of a random model are averaged.
+    `draws`: over how many the probabilities of a random model are averaged; `seed`: of what it draws.
     """
     device = device_of(model, x)
-    batches = torch.split(x, batch_size or suitable_batch(x, device, 1))
-    with frozen(model), seeded(0):
+    batches = torch.split(x, batch_size or suitable_batch(x, device))
+    with frozen(model), seeded(seed):
         return torch.cat([predict(model, batch.to(device), draws).to(x.device) for batch in batches])
 
 
@@ -82,7 +82,7 @@ def worst_case_curve(
         logits[known] = nearest.logits[known]
         left = (~succeeded(logits, y)).nonzero().squeeze(1)
         if len(left):
-            start = _pushed(reached[left], x[left], value / before) if before else None
+            start = pushed(reached[left], x[left], value / before) if before else None
             within = replace(threat, eps=value)
             found, _ = conditions.run(attack, model, x[left], y[left], within, ids=ids[left], start=start)
             logits[left], reached[left] = found.logits, found.x
@@ -91,7 +91,7 @@ def worst_case_curve(
     return Curve(repr(attack), threat.name, worst_case=True, points=tuple(points))
 
 
-def _pushed(x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
+def pushed(x_adv: Tensor, x: Tensor, factor: float) -> Tensor:
     """Return the images with their perturbations made `factor` times as large, in [0, 1]."""
     return (x + (x_adv - x) * factor).clamp(0, 1)
 
@@ -131,7 +131,7 @@ def single_attack(
     An image is classified among the batch-mates that it was attacked with.
     """
     device, parts = device_of(model, x), []
-    size = batch_size or suitable_batch(x, device, 1)
+    size = batch_size or suitable_batch(x, device)
     batches = list(zip(torch.split(x, size), torch.split(y, size), strict=True))
     for place, (images, labels) in enumerate(track(batches, f"{attack.name} {threat}", len(batches))):
         images, labels = images.to(device), labels.to(device)  # the same batch, where the model is

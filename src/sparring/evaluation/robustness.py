@@ -3,39 +3,42 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Attack, Crafting
 from sparring.attacks.base import device_of
 from sparring.attacks.given import check_model
-from sparring.attacks.oracle import frozen
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
-from sparring.core.randomness import seeded
-from sparring.core.results import Arrays, Certified, Curve, Evaluation, NormStatistics
+from sparring.core.results import Certified, Curve, Evaluation, NormStatistics, Provenance
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
+from sparring.data.dataset import to_float
 from sparring.data.given import Data, Examples, examples_of
+from sparring.evaluation.audit import FULL, Level, Subject, affordable
+from sparring.evaluation.audit import audit as audited
+from sparring.evaluation.audit.twins import train_twins
 from sparring.evaluation.bout import Bout
 from sparring.evaluation.calibration import calibration
 from sparring.evaluation.certify import certified, noise_of
 from sparring.evaluation.certify import certify as certify_examples
-from sparring.evaluation.checks import checks, sandwich
 from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import worst_case_curve
+from sparring.evaluation.detection import LOOKED_AT, as_attacked, detect
+from sparring.evaluation.gallery import at_every_eps, behind_masks, gallery
 from sparring.evaluation.provenance import Stopwatch
 from sparring.models.adaptive import adaptation
 from sparring.models.batch_statistics import with_batch_statistics
-from sparring.models.mask import Masked
 from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
 CERTIFY_DRAWS = 1000
 CURVE_ATTACK = 'pgd(steps=40, loss="margin")'
+NOWHERE = Provenance("", 0.0, 0, "", 0, {}, "")  # until the whole is known
 CURVE_GRID = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the threat's eps
 
 
@@ -53,6 +56,7 @@ def evaluate(
     crafting: Crafting | None = None,
     statistics: NormStatistics = "running",
     certify: int = CERTIFY_DRAWS,
+    audit: Level = "standard",
     folder: Path | None = None,
     fit_on: Data | None = None,
     load: Callable[[str], nn.Module] = no_surrogate,
@@ -67,6 +71,9 @@ def evaluate(
     which precision attacks work and what they may cost. `statistics`: those that batch norm uses; "batch" is for
     comparison with papers that left it in training mode: predictions then depend on batch-mates, and a check fails.
     `certify`: draws of noise an example for a certificate, where the model's first mask is `smooth`; 0: none is made.
+    `audit`: "standard" asks whether the result can be trusted, at no more than a quarter of the attacks' own work on a
+    thousand examples; "full" asks more, and trains networks like this one on `fit_on`; "off" leaves the record without.
+    What no module of the model declares is found out, and the attacks mind it (`detected` in the record).
     In `folder`, what attacks find is kept batch by batch: an evaluation that was stopped, started again with the same
     arguments, goes on from there to the same result.
     `fit_on`: what learned attacks (universal perturbations) are fitted on; by default the dataset's training split, and
@@ -74,53 +81,91 @@ def evaluate(
     perturber of the run that a learned one names.
     Raises InputError for anything that cannot be evaluated.
     """
-    watch, threat, called = Stopwatch(), THREATS.parse(threat), type(model).__name__
+    watch, threat = Stopwatch(), THREATS.parse(threat)
     armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
     check_model(model)
-    if statistics == "batch":
-        model = with_batch_statistics(model)
     given = examples_of(data, split)
     if examples is not None:
         given = given.sample(examples, seed)
-    armoury = [
-        prepared(
-            attack,
-            model,
-            threat,
-            examples=lambda: _to_learn_from(data, split, fit_on),
-            load=load,
-            load_perturber=load_perturber,
-            seed=seed,
-        )
-        for attack in armoury
-    ]
+    name = name or type(model).__name__
+    if statistics == "batch":
+        model = with_batch_statistics(model)
+
+    def to_learn_from() -> tuple[Tensor, Tensor]:
+        return _to_learn_from(data, split, fit_on)
+
+    opening = partial(prepared, load=load, load_perturber=load_perturber, seed=seed)
+    armoury = [opening(each, model, threat, examples=to_learn_from) for each in armoury]
     conditions = Conditions(seed=seed, batch_size=batch_size, crafting=crafting, folder=folder)
-    bout = Bout.fight(model, given, threat, armoury, conditions)
-    clean = confidence(bout.clean, bout.y)
-    worst = confidence(bout.worst, bout.y)
-    proven = _certified(model, bout, given, threat, certify, seed)
+    subject = _fought(model, given, threat, armoury, conditions, statistics, certify)
+    if audit == "full":
+        subject = replace(subject, probes=FULL, full=True, twins=lambda: _twins(subject, to_learn_from))
+    checked, flags = ((), ()) if audit == "off" else audited(subject)
+    record = _record(subject, given, _grid(threat, subject.bout.x) if curve is None else curve)
+    provenance = watch.provenance(seed=seed, device=str(device_of(model, given.x)))
+    return replace(record, model=name, audit=checked, flags=flags, provenance=provenance)
+
+
+def _fought(
+    model: nn.Module,
+    given: Examples,
+    threat: ThreatModel,
+    armoury: Sequence[Attack],
+    conditions: Conditions,
+    statistics: NormStatistics,
+    certify: int,
+) -> Subject:
+    """Find out how the model must be attacked, and attack it so; return all that the record and the audit need."""
+    few = slice(LOOKED_AT)
+    found = detect(model, to_float(given.x[few]), given.y[few], threat)
+    attacked = as_attacked(model, found, threat)
+    bout = Bout.fight(attacked, given, threat, armoury, conditions)
+    spent = sum(int(each.sum()) for each in bout.spent.values())
+    return Subject(
+        model=attacked,
+        bare=model,
+        detected=found,
+        bout=bout,
+        ids=given.ids,
+        threat=threat,
+        attacks=armoury,
+        conditions=conditions,
+        statistics=statistics,
+        certified=_certified(model, bout, given, threat, certify, conditions.seed),
+        robust=confidence(bout.worst, bout.y).accuracy,
+        probes=affordable(spent, conditions.draws(attacked)),
+    )
+
+
+def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluation:
+    """Return the record, but for its name, its audit and its provenance."""
+    bout, threat, conditions = subject.bout, subject.threat, subject.conditions
+    clean, worst = confidence(bout.clean, bout.y), confidence(bout.worst, bout.y)
+    climb, shown = ATTACKS.parse(CURVE_ATTACK), gallery(bout, given.ids)
+    shown |= at_every_eps(climb, subject.model, bout, given.ids, threat, eps, conditions)
     return Evaluation(
-        model=name or called,
+        model="",
         data=given.source,
         split=given.split,
         note=given.note,
         classes=given.classes or tuple(map(str, range(bout.clean.shape[1]))),
         threat=repr(threat),
-        adaptation=tuple(sorted(adaptation(model))),
+        adaptation=tuple(sorted(adaptation(subject.model))),
+        detected=subject.detected,
         calibration=calibration(bout.clean, bout.y),
         robust_calibration=calibration(bout.worst, bout.y),
         examples=len(bout.y),
-        statistics=statistics,
+        statistics=subject.statistics,
         clean=clean.accuracy,
         clean_confidence=clean,
         robust=worst.accuracy,
         robust_confidence=worst,
         attacked=bout.attacked,
-        curves=_curves(model, bout, given, threat, _grid(threat, bout.x) if curve is None else curve, conditions),
-        flags=(*checks(clean.accuracy, bout.attacked, statistics), *sandwich(proven, worst.accuracy)),
-        provenance=watch.provenance(seed=seed, device=str(device_of(model, bout.x))),
-        certified=proven,
-        arrays=bout.flags(given.ids) | _behind_masks(model, bout.gallery(given.ids)),
+        curves=_curves(climb, subject, given, eps),
+        flags=(),
+        provenance=NOWHERE,
+        certified=subject.certified,
+        arrays=bout.flags(given.ids) | shown | behind_masks(subject.bare, shown),
     )
 
 
@@ -135,17 +180,14 @@ def _to_learn_from(data: Data, split: str, fit_on: Data | None) -> tuple[Tensor,
     return given.x, given.y
 
 
-def _behind_masks(model: nn.Module, gallery: Arrays) -> Arrays:
-    """Return the gallery with what comes through the model's masks, where it has any."""
-    if not isinstance(model, Masked):
-        return gallery
-    where = device_of(model, torch.empty(0))
-    with frozen(model), torch.no_grad(), seeded(0):
-        seen = {
-            name: model.before(torch.from_numpy(gallery[f"gallery/{of}"]).to(where)).cpu().numpy()
-            for name, of in (("seen", "x"), ("seen_adv", "x_adv"))
-        }
-    return gallery | {f"gallery/{name}": images for name, images in seen.items()}
+def _twins(subject: Subject, learn_from: Callable[[], tuple[Tensor, Tensor]]) -> dict[str, nn.Module]:
+    """Return networks like the model, trained anew; none where there is nothing to train them on."""
+    try:
+        x, y = learn_from()
+    except InputError:
+        return {}
+    classes = subject.bout.clean.shape[1]
+    return train_twins(subject.bare, x, y, classes, subject.threat, subject.conditions.seed)
 
 
 def _certified(
@@ -166,21 +208,20 @@ def _grid(threat: ThreatModel, x: Tensor) -> tuple[float, ...]:
     return tuple(sorted({min(threat.eps * part, most) for part in CURVE_GRID}))
 
 
-def _curves(
-    model: nn.Module, bout: Bout, given: Examples, threat: ThreatModel, eps: Sequence[float], conditions: Conditions
-) -> tuple[Curve, ...]:
+def _curves(climb: Attack, subject: Subject, given: Examples, eps: Sequence[float]) -> tuple[Curve, ...]:
     if not eps:
         return ()
+    bout = subject.bout
     curve = worst_case_curve(
-        ATTACKS.parse(CURVE_ATTACK),
-        model,
+        climb,
+        subject.model,
         bout.x,
         bout.y,
-        threat,
+        subject.threat,
         eps,
         clean=bout.clean,
         nearest=bout.nearest,
         ids=given.ids,
-        conditions=conditions,
+        conditions=subject.conditions,
     )
     return (curve,)

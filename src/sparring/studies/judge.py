@@ -14,6 +14,7 @@ from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import Dataset, Source
 from sparring.evaluation import CERTIFY_DRAWS, DEFAULT_ATTACKS, evaluate
+from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
 from sparring.generative import GenerativeNetwork
 from sparring.models.saved import load, load_perturber
@@ -35,6 +36,7 @@ class Judgement:
     crafting: Crafting = Crafting()
     statistics: NormStatistics = "running"
     certify: int = CERTIFY_DRAWS
+    audit: Level = "standard"
 
     def digest(self, source: str) -> str:
         """Return a short hash of these settings, the data and Sparring's version."""
@@ -70,6 +72,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         crafting=settings.crafting,
         statistics=settings.statistics,
         certify=settings.certify,
+        audit=settings.audit,
         folder=parts,
         load=lambda name: load(Run.find(name, fitted.run.path.parent).path),
         load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),

@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from sparring.core.results import Bin, Estimate, Flag
+from sparring.core.results import GRAVITY, Bin, Checked, Estimate, Flag
 from sparring.core.statistics import mean
 from sparring.core.study_results import Figure, Row
 
@@ -21,7 +21,8 @@ def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
         return rows[0]
     row: Row = _pooled(list(rows), 1.0)
     flags = _flags([each.evaluation.flags for each in rows])
-    evaluation = replace(row.evaluation, flags=flags, seeds=tuple(seeds))
+    audit = _audits([each.evaluation.audit for each in rows])
+    evaluation = replace(row.evaluation, flags=flags, audit=audit, seeds=tuple(seeds))
     return replace(row, evaluation=evaluation, repeats=tuple(repeat for each in rows for repeat in each.repeats))
 
 
@@ -68,3 +69,19 @@ def _flags(of_each: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
         replace(flags[0], message=f"{flags[0].message} (first of {len(flags)} in {len(of_each)} trainings)")
         for flags in raised.values()
     )
+
+
+def _audits(of_each: Sequence[tuple[Checked, ...]]) -> tuple[Checked, ...]:
+    """Return each check once, with the worst that came of it in any training; none unless all were audited."""
+    if not all(of_each):
+        return ()
+    by_name: dict[str, list[Checked]] = {}
+    for checked in (checked for audit in of_each for checked in audit):
+        by_name.setdefault(checked.check, []).append(checked)
+    return tuple(_worst(found) for found in by_name.values())
+
+
+def _worst(found: Sequence[Checked]) -> Checked:
+    worst = max(found, key=lambda checked: GRAVITY.index(checked.outcome))
+    like = sum(checked.outcome == worst.outcome for checked in found)
+    return replace(worst, evidence=f"{worst.evidence} ({like} of {len(found)} trainings: {worst.outcome})")

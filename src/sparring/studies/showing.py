@@ -145,7 +145,7 @@ class _Made:
         model, y, seed = self.showing.fitted[self.source].model, self.given.y, self.showing.seed
         attack, parts = self._attack(model), []
         crafting, where = adapted(Crafting(draws=self.showing.plan.draws), model), device_of(model, x)
-        batches = torch.split(torch.arange(len(x)), suitable_batch(x, where, 1))
+        batches = torch.split(torch.arange(len(x)), suitable_batch(x, where))
         for place, rows in enumerate(track(batches, f"{attack.name} on {self.source}", len(batches))):
             images, labels, stop = x[rows].to(where), y[rows].to(where), self.shown.until == "success"
             with seeded(seed + place):  # a random model's own noise

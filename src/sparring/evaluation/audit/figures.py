@@ -1,0 +1,86 @@
+"""Checks of what the attacks brought: figures that contradict one another, or the threat."""
+
+import torch
+from torch import Tensor
+
+from sparring.attacks import FGSM, craft
+from sparring.attacks.losses import succeeded
+from sparring.core.statistics import mcnemar_p
+from sparring.evaluation.audit.base import SIGNIFICANT, Finding, Subject
+from sparring.evaluation.curve import predictions
+
+ASKED = 500  # examples of which label leaking is asked
+SLACK = 1e-6  # by which rounding may leave the ball, in units of its size
+LEVELS = 255
+FLATTERS = 0.25  # more that one step leaves than many: a figure that should not be quoted
+
+
+def many_steps(subject: Subject) -> Finding:
+    """Compare one step with many, example by example: many must break what one does."""
+    single = [name for name in subject.bout.fallen if name.startswith("fgsm")]
+    others = [name for name in subject.bout.fallen if name not in single and not name.startswith("uniform_noise")]
+    if not single or not others:
+        return Finding("not run", "it takes a one-step attack and one of many steps")
+    one = torch.stack([subject.bout.fallen[name] for name in single]).any(0)
+    many = torch.stack([subject.bout.fallen[name] for name in others]).any(0)
+    only_one, only_many = one & ~many, int((many & ~one).sum())
+    alone = int(only_one.sum())
+    evidence = f"{alone} examples fall to one step alone, {only_many} to many alone"
+    if alone > only_many and mcnemar_p(alone, only_many) < SIGNIFICANT:
+        text = f"{evidence}: the attacks of many steps fail"
+        return Finding("fail", text, subject.named(only_one.nonzero().squeeze(1)), "apgd(loss='dlr')")
+    left, rest = (float((subject.bout.right & ~fallen).float().mean()) for fallen in (one, many))
+    if left - rest > FLATTERS and mcnemar_p(alone, only_many) < SIGNIFICANT:
+        return Finding("note", f"FGSM leaves {left:.1%} but many steps {rest:.1%}: FGSM's figure is no robustness")
+    return Finding("passed", evidence)
+
+
+def label_leaking(subject: Subject) -> Finding:
+    """Attack right and wrong examples alike by FGSM: a model that does better then has been told the label."""
+    places = subject.some(torch.arange(len(subject.bout.y)), ASKED)
+    x, y = subject.on_device(places)
+    crafting = subject.conditions.crafting_for(subject.model)
+    moved = craft(FGSM(), subject.model, x, y, subject.threat, seed=subject.conditions.seed, crafting=crafting)
+    wrong = succeeded(predictions(subject.model, moved, draws=subject.conditions.draws(subject.model)), y).cpu()
+    before = ~subject.bout.right[places]
+    gained, lost = before & ~wrong, int((wrong & ~before).sum())
+    count = int(gained.sum())
+    evidence = f"FGSM turns {count} of {len(places)} examples right and {lost} wrong"
+    if count > lost and mcnemar_p(count, lost) < SIGNIFICANT:
+        text = f"{evidence}: the attack tells the model the label"
+        return Finding("fail", text, subject.named(places[gained]), 'pgd(steps=40, loss="margin")')
+    return Finding("passed", evidence)
+
+
+def threat_kept(subject: Subject) -> Finding:
+    """Measure the images that the attacks handed over, and save them in 8 bits."""
+    bout, threat = subject.bout, subject.threat
+    beyond = (threat.distance(bout.worst_x, bout.x) > threat.eps + SLACK * max(1.0, threat.eps)).nonzero().squeeze(1)
+    outside = ((bout.worst_x < 0) | (bout.worst_x > 1)).flatten(1).any(1).nonzero().squeeze(1)
+    if len(beyond) or len(outside):
+        text = f"{len(beyond)} images lie beyond eps, {len(outside)} outside [0, 1]"
+        return Finding("fail", text, subject.named(torch.cat([beyond, outside])))
+    fallen = subject.some((bout.right & ~bout.standing).nonzero().squeeze(1), ASKED)
+    if not len(fallen):
+        return Finding("passed", "every image lies within eps and [0, 1]")
+    undone = _undone(subject, fallen)
+    text = f"every image lies within eps and [0, 1]; {undone:.1%} of the successes are gone when saved in 8 bits"
+    return Finding("passed", text)
+
+
+def _undone(subject: Subject, places: Tensor) -> float:
+    """Return the share of these fallen examples that are right again in whole levels of 255."""
+    saved = (subject.bout.worst_x[places] * LEVELS).round() / LEVELS
+    logits = predictions(subject.model, saved, draws=subject.conditions.draws(subject.model))
+    return float((~succeeded(logits, subject.bout.y[places])).float().mean())
+
+
+def sandwich(subject: Subject) -> Finding:
+    """Compare what is proven with what attacks have left."""
+    certified = subject.certified
+    if certified is None:
+        return Finding("not run", "nothing is certified")
+    if certified.accuracy.low > subject.robust.high:
+        text = f"{certified.accuracy.value:.1%} are certified, but attacks leave {subject.robust.value:.1%}"
+        return Finding("fail", f"{text}: one is wrong")
+    return Finding("passed", f"certified {certified.accuracy.value:.1%}, attacked {subject.robust.value:.1%}")
