@@ -14,7 +14,8 @@ from sparring.core.results import Evaluation
 
 Pixels = NDArray[np.uint8]
 
-BYTES = 1_500_000  # of raw pixels in a page: as text, at worst, a third more
+BYTES = 1_000_000  # of raw pixels in a page: as text, at worst, a third more
+ASIDE = 500_000  # where the page also has the explorer, which shows the same and more
 SIDES = (224, 112, 56, 28)
 LEAST = 4
 
@@ -54,8 +55,11 @@ class Strip:
     total: int
 
 
-def strip(evaluation: Evaluation, rows: int) -> Strip | None:
-    """Return the examples kept with an evaluation, as many as one of `rows` may show; None if none were kept."""
+def strip(evaluation: Evaluation, rows: int, budget: int = BYTES) -> Strip | None:
+    """Return the examples kept with an evaluation, as many as one of `rows` may show; None if none were kept.
+
+    `budget`: the bytes of pixels that all rows may have together.
+    """
     arrays = {key: evaluation.arrays[f"gallery/{key}"] for key in _KEYS if f"gallery/{key}" in evaluation.arrays}
     if not _usable(arrays):
         return None
@@ -63,7 +67,7 @@ def strip(evaluation: Evaluation, rows: int) -> Strip | None:
     behind = [evaluation.arrays[f"gallery/{key}"] for key in _SEEN if f"gallery/{key}" in evaluation.arrays]
     behind = [each for each in behind if each.shape == arrays["x"].shape]
     size = channels * height * width * (3 + len(behind)) // 3
-    shown, scale = _within_budget(total, size, max(height, width), rows)
+    shown, scale = _within_budget(total, size, (height, width), budget // max(rows, 1))
     seen = [pixels(np.nan_to_num(shrink(each[:shown].astype(np.float64), scale))) for each in behind]
     seen = seen if len(seen) == len(_SEEN) else []
     x, x_adv = (np.nan_to_num(shrink(arrays[key][:shown].astype(np.float64), scale)) for key in ("x", "x_adv"))
@@ -103,12 +107,11 @@ def _usable(arrays: dict[str, NDArray[Any]]) -> bool:
     return n > 0 and all(len(arrays[key]) == n for key in _KEYS)
 
 
-def _within_budget(total: int, size: int, side: int, rows: int) -> tuple[int, int]:
+def _within_budget(total: int, size: int, sides: tuple[int, int], budget: int) -> tuple[int, int]:
     """Return how many examples a row may show, and by what their sides must shrink, for the page to stay small."""
-    budget = BYTES // (3 * max(rows, 1))
-    scales = sorted({math.ceil(side / most) for most in SIDES})
+    scales = sorted({min(min(sides), math.ceil(max(sides) / most)) for most in SIDES})
     for scale in scales:
-        affordable = budget * scale**2 // size
+        affordable = budget // 3 * scale**2 // size
         if affordable >= min(total, LEAST):
             return min(total, affordable), scale
     return 1, scales[-1]

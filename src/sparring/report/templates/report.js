@@ -54,7 +54,28 @@
     const numeric = header.classList.contains("num");
     const keyed = [...body.rows].map((row) => [valueOf(row, header.cellIndex, numeric), row]);
     body.append(...keyed.sort((a, b) => compare(a[0], b[0], way)).map((pair) => pair[1]));
+    regroup(body);
   };
+
+  // A name that stands in the row above already is printed faintly.
+  const regroup = (body) => {
+    let above = null;
+    for (const row of body.rows) {
+      if (row.hidden) continue;
+      row.classList.toggle("again", row.cells[0].dataset.sort === above);
+      above = row.cells[0].dataset.sort;
+    }
+  };
+
+  for (const choice of document.querySelectorAll("[data-filter]")) {
+    const table = choice.closest(".filter").nextElementSibling.querySelector("table");
+    choice.closest(".filter").hidden = false;
+    choice.addEventListener("change", () => {
+      for (const row of table.tBodies[0].rows)
+        row.hidden = choice.value !== "" && row.cells[choice.dataset.filter].dataset.sort !== choice.value;
+      regroup(table.tBodies[0]);
+    });
+  }
 
   for (const button of document.querySelectorAll("table.sortable thead button"))
     button.addEventListener("click", () => sort(button.closest("th")));
