@@ -80,6 +80,12 @@
   for (const button of document.querySelectorAll("table.sortable thead button"))
     button.addEventListener("click", () => sort(button.closest("th")));
 
+  // A link to something folded unfolds it.
+  for (const link of document.querySelectorAll('.matrix a[href^="#"]'))
+    link.addEventListener("click", () => {
+      document.getElementById(link.hash.slice(1)).open = true;
+    });
+
   // On paper the page is light, narrow and open, and its charts must be drawn anew for that.
   const opened = [];
   addEventListener("beforeprint", () => {
