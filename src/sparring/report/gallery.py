@@ -104,7 +104,8 @@ def _usable(arrays: dict[str, NDArray[Any]]) -> bool:
     if len(arrays) < len(_KEYS) or arrays["x"].ndim != 4 or arrays["x"].shape != arrays["x_adv"].shape:
         return False
     n = len(arrays["x"])
-    return n > 0 and all(len(arrays[key]) == n for key in _KEYS)
+    flat, listed = all(arrays[key].shape == (n,) for key in ("ids", "y")), (arrays["p_clean"], arrays["p_adv"])
+    return arrays["x"].size > 0 and flat and all(p.ndim == 2 and len(p) == n and p.shape[1] for p in listed)
 
 
 def _within_budget(total: int, size: int, sides: tuple[int, int], budget: int) -> tuple[int, int]:
