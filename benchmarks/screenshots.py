@@ -20,6 +20,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+SETTLED = 1500  # milliseconds, for what is drawn after a page has loaded
 VIEWS = {
     "light": {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "light"},
     "dark": {"viewport": {"width": 1280, "height": 1000}, "color_scheme": "dark"},
@@ -50,7 +51,9 @@ def take(browser: Browser, page: Path, path: Path, view: dict, *, whole: bool = 
     context = browser.new_context(offline=True, reduced_motion="reduce", **view)
     shown = context.new_page()
     shown.goto(page.resolve().as_uri() + (f"#{at}" if at else ""))
-    shown.wait_for_function("document.querySelectorAll('[data-chart]:not(.js-plotly-plot)').length === 0")
+    for chart in shown.locator("[data-chart]").all() if whole else ():  # each is drawn when it comes near
+        chart.scroll_into_view_if_needed()
+    shown.wait_for_timeout(SETTLED)
     shown.screenshot(path=path, full_page=whole)
     context.close()
 

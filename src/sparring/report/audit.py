@@ -79,6 +79,15 @@ def attacked(evaluation: Evaluation) -> str:
     return " ".join(sentences) or "Attacked through its gradients as they are: nothing in the model calls for more."
 
 
+def briefly(evaluation: Evaluation) -> str:
+    """Say in a few words what the attacks did besides following gradients; nothing if that was enough."""
+    declared = [way.upper() for way in evaluation.adaptation]
+    found = [
+        f"{way.upper()}, as the audit found out" for way in evaluation.detected if way not in evaluation.adaptation
+    ]
+    return f"attacked with {format.listed(declared + found)}" if declared or found else ""
+
+
 _WAYS = {
     "bpda": "with substitute gradients where the model has none (BPDA)",
     "eot": "with gradients averaged over the model's randomness (EOT)",

@@ -48,6 +48,11 @@ class Table:
     filter: int | None = None
 
     @property
+    def shaded(self) -> bool:
+        """Whether it is a heat map."""
+        return any(cell.heat is not None for row in self.rows for cell in row)
+
+    @property
     def choices(self) -> list[str]:
         """What the rows can be chosen by, in the order of the rows; nothing where there is no choice."""
         words = [] if self.filter is None else list(dict.fromkeys(row[self.filter].text for row in self.rows))

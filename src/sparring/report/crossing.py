@@ -23,8 +23,8 @@ def tables(rows: Sequence[Row]) -> tuple[Table, ...]:
 
 def _table(rows: Sequence[Row], name: str, sources: Sequence[str]) -> Table:
     return Table(
-        f"Accuracy in % of each defence (lines) on {name} that were made on each (columns), the darker the cell the "
-        "higher, and in smaller type as a share of its accuracy on clean images, in %: the paper's measure of "
+        f"Accuracy in % of each defence (lines) on {name} that were made on each (columns), the stronger the colour "
+        "the higher, and in smaller type as a share of its accuracy on clean images, in %: the paper's measure of "
         "robustness. Framed: images made on the defence itself.",
         (Column("Defence", numeric=False), *(Column(f"Made on {source}") for source in sources)),
         tuple((text(row.name), *(_cell(row, name, source) for source in sources)) for row in rows),

@@ -36,6 +36,7 @@ from sparring.report.style import APART, DARK, LIGHT, style
 LIMIT = 7_900_000  # bytes of a page
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("report.js", "explorer.js")
 _EMPTY, _END = '<script type="application/json" id="pictures">', "</script>"  # nothing in a record can spell these
 
 
@@ -176,15 +177,13 @@ def images(row: Row) -> str:
 def _assets(drawn: dict[str, tuple[Chart, ...]]) -> dict[str, Any]:
     """Return scripts and styles to stand inside the page, and the hashes that let these scripts alone run."""
     specs = {chart.id: chart.spec for section in drawn.values() for chart in section}
-    scripts = (
-        get_plotlyjs(),
-        *((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.js", "explorer.js")),
-    )
+    plotly, *ours = get_plotlyjs(), *((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return {
-        "scripts": [Markup(script) for script in scripts],  # noqa: S704  # Plotly's own, from its package, and ours
+        "plotly": Markup(plotly),  # noqa: S704  # Plotly's own bundle, from the installed package
+        "scripts": [Markup(script) for script in ours],  # noqa: S704  # ours
         "css": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # ours
         "specs": Markup(_json(specs)),  # noqa: S704  # escaped by _json
-        "hashes": [_hash(script) for script in scripts],
+        "hashes": [_hash(script) for script in (plotly, *ours)],
     }
 
 
@@ -221,7 +220,7 @@ def _environment() -> Environment:
         "sentence_list": format.listed,
         "style": style,
         "images": images,
-        "attacked": audit.attacked,
+        "briefly": audit.briefly,
         "remade": remake.row,
         "data_uri": gallery.data_uri,
         "track": _track,

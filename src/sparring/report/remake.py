@@ -10,24 +10,31 @@ FROM_RECORD = "sparring report results.json"
 
 @dataclass(frozen=True)
 class Remade:
-    """Something on the page and the command that makes it again."""
+    """Something on the page, what the command that makes it again does, and that command."""
 
     what: str
+    does: str
     command: str
 
 
 def page(command: str) -> tuple[Remade, ...]:
     """Return the commands for what all rows share: everything from nothing, and the drawing alone."""
-    whole = "every figure and table of this page: trains what has no finished run, attacks, and writes them"
-    drawing = "this page and the files in figures/ alone, from the record beside it (in this page's folder)"
-    made = (Remade(whole, command),) if command else ()
-    return (*made, Remade(drawing, FROM_RECORD)) if command.startswith("sparring study") else made  # which keeps one
+    whole = "every figure and table of this page: it trains what has no finished run, attacks, and writes them"
+    drawing = "this page and the files in figures/, from the record beside it; in this page's folder"
+    made = (Remade("Make it again", whole, command),) if command else ()
+    return (
+        (*made, Remade("Draw it again", drawing, FROM_RECORD)) if command.startswith("sparring study") else made
+    )  # which keeps one
 
 
 def row(of: Row) -> tuple[Remade, ...]:
     """Return the commands for one row alone: its training, and what every attack leaves of it."""
-    training = Remade("its training, from the recipe below", "sparring train recipe.toml") if of.recipe else None
-    judging = Remade("its clean and robust accuracy, and each attack's", _evaluate(of)) if _alone(of) else None
+    training = Remade("Train it again", "from the recipe below", "sparring train recipe.toml") if of.recipe else None
+    judging = (
+        Remade("Judge it again", "clean and robust accuracy, each attack's, alone", _evaluate(of))
+        if _alone(of)
+        else None
+    )
     return tuple(made for made in (training, judging) if made)
 
 

@@ -114,8 +114,8 @@ def adversaries(rows: Sequence[Row]) -> Table:
     names = list(dict.fromkeys(figure.name for row in rows for figure in row.adversaries))
     return Table(
         "Accuracy in % on the images of each learned adversary (columns), whoever it was trained against; "
-        "the darker the cell the higher; where the paper's protocol has a fault, without it, and by the protocol in "
-        "smaller type. Framed: the one it was trained against.",
+        "the stronger the colour the higher; where the paper's protocol has a fault, without it, and by the protocol "
+        "in smaller type. Framed: the one it was trained against.",
         (Column("Defence", numeric=False), *(Column(name.removeprefix("accuracy under ")) for name in names)),
         tuple((text(row.name), *(_adversary(row, name) for name in names)) for row in rows),
     )

@@ -13,16 +13,40 @@
     return value;
   };
 
-  const draw = () => {
+  // Reading Plotly's megabytes takes most of a second: the page is shown first, and they are read while nobody waits.
+  const load = () => {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  };
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(load));
+
+  // A chart is drawn when it comes near, so that the page shows at once; then again when its looks change.
+  const charts = document.querySelectorAll("[data-chart]");
+  const drawn = new Set();
+  const draw = (places = drawn) => {
+    load();
     const css = getComputedStyle(root);
     const mouse = matchMedia("(hover: hover)").matches;
-    for (const place of document.querySelectorAll("[data-chart]")) {
+    for (const place of places) {
+      drawn.add(place);
       const { data, layout } = coloured(specs[place.dataset.chart], css);
       for (const trace of data) trace.visible = !(trace.meta && hidden.has(trace.meta.row));
       layout.dragmode = mouse ? "zoom" : false; // on a phone a finger on a chart must scroll the page
       Plotly.react(place, data, layout, { responsive: true, displayModeBar: false });
     }
   };
+
+  const watcher = new IntersectionObserver(
+    (seen) => {
+      const near = seen.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+      for (const place of near) watcher.unobserve(place);
+      draw(near);
+    },
+    { rootMargin: "600px" },
+  );
+  for (const place of charts) watcher.observe(place);
 
   const keys = document.querySelectorAll("[data-row]");
   for (const key of keys)
@@ -94,13 +118,12 @@
       part.open = true;
       opened.push(part);
     }
-    draw();
+    draw(charts);
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
     for (const part of opened.splice(0)) part.open = false;
     draw();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 })();
