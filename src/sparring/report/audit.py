@@ -42,6 +42,11 @@ class Audited:
     summary: str
     attacked: str
 
+    @property
+    def sound(self) -> bool:
+        """Whether it was audited and nothing failed or warned: its evidence can stay folded on paper."""
+        return self.audited and all(check.outcome not in ("fail", "warn") for check in self.checks)
+
 
 @dataclass(frozen=True)
 class Matrix:

@@ -50,10 +50,10 @@
   const bar = (number, share, label) => {
     const line = document.createElement("li");
     const [name, track, figure] = ["span", "span", "span"].map((tag) => line.appendChild(document.createElement(tag)));
-    name.textContent = named(number);
+    name.textContent = name.title = named(number);
     if (number === label) {
       line.className = "true";
-      name.append(Object.assign(document.createElement("small"), { textContent: " true" }));
+      name.prepend(Object.assign(document.createElement("small"), { textContent: "true " })); // never cut off
     }
     track.className = "meter";
     track.setAttribute("aria-hidden", "true");

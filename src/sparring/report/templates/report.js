@@ -110,11 +110,11 @@
       document.getElementById(link.hash.slice(1)).open = true;
     });
 
-  // On paper the page is light, narrow and open, and its charts must be drawn anew for that.
+  // On paper the page is light, narrow and open where something is wrong, and its charts must be drawn anew for that.
   const opened = [];
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    for (const part of document.querySelectorAll("details:not([open]):not(.numbers)")) {
+    for (const part of document.querySelectorAll("details:not([open]):not(.numbers):not(.sound)")) {
       part.open = true;
       opened.push(part);
     }
