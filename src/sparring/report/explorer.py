@@ -171,7 +171,7 @@ def _member(
 
 def _added(arrays: dict[str, NDArray[Any]], of: list[int], place: int, clean: gallery.Pixels, scale: int) -> str:
     """Return what the attack adds to an example at some of the eps; bytes wrap around, so nothing is lost."""
-    return _packed(_shrunk(arrays["at"][of, place].astype(np.float32) / 255, scale) - clean)
+    return _packed(_shrunk(arrays["at"][of, place], scale, 255) - clean)
 
 
 def _said(p: NDArray[Any], label: int) -> list[int]:
@@ -190,9 +190,9 @@ def _evenly(count: int, most: int) -> list[int]:
     return sorted({round(count - 1 - place * (count - 1) / max(most - 1, 1)) for place in range(most)})
 
 
-def _shrunk(images: NDArray[Any], scale: int) -> gallery.Pixels:
-    return gallery.pixels(np.nan_to_num(gallery.shrink(images.astype(np.float64), scale)))
+def _shrunk(images: NDArray[Any], scale: int, white: int = 1) -> gallery.Pixels:
+    return gallery.pixels(np.nan_to_num(gallery.shrink(images, scale) / white))
 
 
 def _packed(pixels: gallery.Pixels) -> str:
-    return base64.b64encode(zlib.compress(pixels.tobytes(), 9)).decode("ascii")
+    return base64.b64encode(zlib.compress(pixels.tobytes(), 4)).decode("ascii")

@@ -118,15 +118,15 @@ def _within_budget(total: int, size: int, sides: tuple[int, int], budget: int) -
     return 1, scales[-1]
 
 
-def shrink(images: NDArray[np.float64], scale: int) -> NDArray[np.float64]:
+def shrink(images: NDArray[Any], scale: int) -> NDArray[np.float64]:
     """Average blocks of `scale` by `scale` pixels; what is left over at the edges is cut."""
-    if scale == 1:
-        return images
-    n, channels, height, width = images.shape
-    high, wide = height // scale, width // scale
-    blocks = images[:, :, : high * scale, : wide * scale].reshape(n, channels, high, scale, wide, scale)
-    averaged: NDArray[np.float64] = blocks.mean(axis=(3, 5))
-    return averaged
+    *_, height, width = images.shape
+    high, wide = height // scale * scale, width // scale * scale
+    total = np.zeros((*images.shape[:2], high // scale, wide // scale))
+    for down in range(scale):  # over pixels of a block: many times faster than a mean over two axes
+        for right in range(scale):
+            total += images[:, :, down:high:scale, right:wide:scale]
+    return total / scale**2
 
 
 def pixels(images: NDArray[np.float64]) -> Pixels:
