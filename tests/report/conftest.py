@@ -13,6 +13,7 @@ from sparring.core.results import (
     Attacked,
     Bin,
     Calibration,
+    Checked,
     Confidence,
     Curve,
     CurvePoint,
@@ -53,6 +54,22 @@ def gallery(channels: int, side: int, count: int = 3) -> Arrays:
         "gallery/p_clean": p_clean,
         "gallery/p_adv": p_adv,
     }
+
+
+def every_eps(arrays: Arrays, eps: tuple[float, ...] = (0.1, 0.2, 0.3)) -> Arrays:
+    """Add the worst image at each eps, of random signs, with the likeliest class wrong from the second eps on."""
+    rng = np.random.default_rng(1)
+    x, p = arrays["gallery/x"], arrays["gallery/p_clean"]
+    signs = np.sign(rng.normal(size=x.shape))
+    at = [np.rint(255 * np.clip(x + e * signs, 0, 1)).astype(np.uint8) for e in eps]
+    p_at = [p if place == 0 else np.roll(p, place, axis=1) for place, _ in enumerate(eps)]
+    return arrays | {"gallery/eps": np.array(eps), "gallery/at": np.stack(at), "gallery/p_at": np.stack(p_at)}
+
+
+def audit(*outcomes: str) -> tuple[Checked, ...]:
+    """Return the first checks with these outcomes."""
+    names = ("randomness", "zero gradients", "unfinished optimisation", "sandwich")
+    return tuple(Checked(n, o, f"{n}: {EVIL}", 0.5) for n, o in zip(names, outcomes, strict=False))
 
 
 def attacked(attack: str, right: int, distance: float, n: int = 500) -> Attacked:
@@ -147,6 +164,39 @@ def awkward() -> StudyResult:
     return study(first, second, third)
 
 
+def lively() -> StudyResult:
+    """Return four rows with audits and images at every eps, each shown the others' images; the last was not audited."""
+    names = (EVIL, "standard", "PGD training", "older")
+    flags = (
+        Flag("zero gradients", "fail", f"None is left. {EVIL}", (3, 17, 40), f"square(note={EVIL!r})"),
+        Flag("unfinished optimisation", "warn", "The loss still rises.", (3,), "apgd(steps=200)"),
+        Flag("sandwich", "note", "Nothing to compare."),
+    )
+    audits = (
+        audit("passed", "fail", "warn", "note"),
+        audit("passed", "passed", "passed", "not run"),
+        audit("passed", "passed", "note"),
+        (),
+    )
+    rows = []
+    for place, (name, checks) in enumerate(zip(names, audits, strict=True)):
+        made = row(name, 100 + 90 * place)
+        images = every_eps(gallery(3, 12, 4), (0.1, 0.2, 0.3, 0.4)[: 4 - place % 2])
+        crossed = tuple(
+            Figure(f"accuracy under noise of {other}", None, share(300, 500), None, None) for other in names
+        )
+        judged = replace(
+            made.evaluation,
+            audit=checks,
+            flags=flags if place == 0 else (),
+            detected=("bpda",) if place == 0 else (),
+            adaptation=("eot",) if place == 1 else (),
+            arrays=images,
+        )
+        rows.append(replace(made, evaluation=judged, figures=(*made.figures, *crossed)))
+    return study(*rows)
+
+
 @pytest.fixture(scope="session")
 def result() -> StudyResult:
     return awkward()
@@ -155,6 +205,21 @@ def result() -> StudyResult:
 @pytest.fixture(scope="session")
 def written(result: StudyResult, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return sparring.report.write(result, tmp_path_factory.mktemp("report"), command="sparring study toy --again")
+
+
+@pytest.fixture(scope="session")
+def living() -> StudyResult:
+    return lively()
+
+
+@pytest.fixture
+def make_every_eps():
+    return every_eps
+
+
+@pytest.fixture
+def make_audit():
+    return audit
 
 
 @pytest.fixture

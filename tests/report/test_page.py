@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -82,11 +81,11 @@ def test_nothing_is_loaded_from_elsewhere(page):
 
 def test_a_name_that_is_a_script_is_shown_and_never_run(page):
     assert "<script>alert('x')</script> & $\\frac{1$ %{x}" in words(page)
-    assert sum(tag == "script" for tag, _ in page.elements) == 3
+    assert sum(tag == "script" for tag, _ in page.elements) == 4  # data, Plotly and two of ours
     assert not any(name.startswith("on") for _, attrs in page.elements for name in attrs)
 
 
-def test_the_policy_lets_only_our_two_scripts_run(page):
+def test_the_policy_lets_only_the_scripts_of_the_page_run(page):
     policy = next(attrs["content"] for _, attrs in page.elements if "http-equiv" in attrs)
     for script in page.scripts[1:]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -228,15 +227,6 @@ assert not {"torch", "matplotlib.pyplot", "plotly.graph_objects"} & set(sys.modu
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Chromium")
-def test_a_browser_draws_every_chart(written, page, tmp_path):
-    flags = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    command = ["chromium", *flags.split(), f"--user-data-dir={tmp_path}", "--virtual-time-budget=5000", "--dump-dom"]
-    shown = subprocess.run([*command, written.as_uri()], capture_output=True, check=True, timeout=60, text=True).stdout
-    charts_drawn = len(re.findall(r'class="chart js-plotly-plot"', shown))
-    assert charts_drawn == len(page.attributes("data-chart")) == 7
-
-
 def test_learned_adversaries_and_every_training_have_their_tables(make_row, make_study, tmp_path):
     figure = Figure("accuracy under game", None, share(300, 500), None, None, share(200, 500))
     repeats = tuple(
@@ -250,10 +240,10 @@ def test_learned_adversaries_and_every_training_have_their_tables(make_row, make
     assert "Learned adversaries against every defence" in page
     assert "means of 2 trainings" in page
     assert "91.0, 95.0" in page
-    assert ">Mended</th>" in page
+    assert ">Mended<" in page
     assert f"{100 * 450 / 500:.1f}" in page
     without = html.render(make_study(make_row("two")))
-    for absent in ("Learned adversaries against", ">Mended</th>", "Every training:"):
+    for absent in ("Learned adversaries against", ">Mended<", "Every training:"):
         assert absent not in without
 
 

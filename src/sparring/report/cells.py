@@ -10,13 +10,21 @@ from sparring.report import format
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, a smaller second part, its key for sorting, a hint, and whether it is code."""
+    """One cell: its text, a smaller second part, its key for sorting, a hint, and whether it is code.
+
+    `mark`: a remark before it, `good` or bad. `heat`: a share in [0, 1] that its background shows, beside the figure
+    itself. `own`: whether it is framed, as the one of a heat map whose line and column are the same defence.
+    """
 
     text: str
     small: str = ""
     sort: str = ""
     hint: str = ""
     code: bool = False
+    mark: str = ""
+    good: bool = False
+    heat: float | None = None
+    own: bool = False
 
 
 @dataclass(frozen=True)
@@ -29,11 +37,26 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a reader can sort by each of its columns; the first cell of each row is the row's header."""
+    """A table that a reader can sort by each of its columns; the first cell of each row is the row's header.
+
+    `filter`: the number of a column by whose words its rows can be chosen.
+    """
 
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    filter: int | None = None
+
+    @property
+    def shaded(self) -> bool:
+        """Whether it is a heat map."""
+        return any(cell.heat is not None for row in self.rows for cell in row)
+
+    @property
+    def choices(self) -> list[str]:
+        """What the rows can be chosen by, in the order of the rows; nothing where there is no choice."""
+        words = [] if self.filter is None else list(dict.fromkeys(row[self.filter].text for row in self.rows))
+        return words if len(words) > 1 else []
 
 
 NOTHING = Cell(format.MISSING)
@@ -57,6 +80,11 @@ def estimate(value: Estimate) -> Cell:
 def figure(value: float, printed: Callable[[float], str], hint: str = "") -> Cell:
     """Return a cell of a plain figure."""
     return Cell(printed(value), sort=sort_key(value), hint=hint)
+
+
+def warmth(value: float) -> float | None:
+    """Return a share as a cell's heat; None if it is unknown."""
+    return None if math.isnan(value) else min(max(value, 0.0), 1.0)
 
 
 def sort_key(value: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sparring.core.study_results import Figure, Row
 from sparring.report import format
-from sparring.report.cells import NOTHING, Cell, Column, Table, sort_key, text
+from sparring.report.cells import NOTHING, Cell, Column, Table, sort_key, text, warmth
 
 _UNDER = "accuracy under "
 _CLEAN = "clean accuracy"
@@ -23,18 +23,27 @@ def tables(rows: Sequence[Row]) -> tuple[Table, ...]:
 
 def _table(rows: Sequence[Row], name: str, sources: Sequence[str]) -> Table:
     return Table(
-        f"Accuracy in % of each defence (lines) on {name} that were made on each (columns), and in smaller type as a "
-        "share of its accuracy on clean images, in %: the paper's measure of robustness.",
+        f"Accuracy in % of each defence (lines) on {name} that were made on each (columns), the stronger the colour "
+        "the higher, and in smaller type as a share of its accuracy on clean images, in %: the paper's measure of "
+        "robustness. Framed: images made on the defence itself.",
         (Column("Defence", numeric=False), *(Column(f"Made on {source}") for source in sources)),
-        tuple((text(row.name), *(_cell(row, f"{_UNDER}{name} of {source}") for source in sources)) for row in rows),
+        tuple((text(row.name), *(_cell(row, name, source) for source in sources)) for row in rows),
     )
 
 
-def _cell(row: Row, name: str) -> Cell:
+def _cell(row: Row, images: str, source: str) -> Cell:
     figures: dict[str, Figure] = {figure.name: figure for figure in row.figures}
+    name = f"{_UNDER}{images} of {source}"
     if name not in figures:
         return NOTHING
     value = figures[name].compatibility
     clean = figures[_CLEAN].compatibility.value if _CLEAN in figures else 0.0
     ratio = format.percent(value.value / clean) if clean else format.MISSING
-    return Cell(format.percent(value.value), ratio, sort_key(value.value), format.with_interval(value))
+    return Cell(
+        format.percent(value.value),
+        ratio,
+        sort_key(value.value),
+        format.with_interval(value),
+        heat=warmth(value.value),
+        own=source == row.name,
+    )

@@ -12,6 +12,8 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -167,11 +169,16 @@ def _drawing() -> Iterator[None]:
 
 
 def _bytes(figure: Figure, suffix: str) -> bytes:
+    """Return the figure as a file's bytes; by its canvas, since `savefig` would draw it once more to no purpose.
+
+    (Matplotlib gives no types for what its canvases print.)
+    """
     buffer = io.BytesIO()
     if suffix == ".svg":
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})  # type: ignore[no-untyped-call]
     else:
-        figure.savefig(buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 3})
+        canvas = FigureCanvasAgg(figure)
+        canvas.print_png(buffer, metadata={"Software": None}, pil_kwargs={"compress_level": 3})  # type: ignore[no-untyped-call]
     figure.set_layout_engine("none")  # laid out by now, and laying out costs as much as drawing
     return buffer.getvalue()
 

@@ -14,14 +14,18 @@ from plotly.offline import get_plotlyjs
 
 from sparring.core.study_results import Row, StudyResult
 from sparring.report import (
+    audit,
+    beside,
     cells,
     certificates,
     charts,
     crossing,
+    explorer,
     format,
     gallery,
     geometry,
     panels,
+    remake,
     series,
     sheets,
     tables,
@@ -29,7 +33,11 @@ from sparring.report import (
 )
 from sparring.report.style import APART, DARK, LIGHT, style
 
+LIMIT = 7_900_000  # bytes of a page
+
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = ("report.js", "explorer.js")
+_EMPTY, _END = '<script type="application/json" id="pictures">', "</script>"  # nothing in a record can spell these
 
 
 @dataclass(frozen=True)
@@ -45,8 +53,33 @@ class Chart:
 
 def render(result: StudyResult, command: str = "") -> str:
     """Return the whole page; it loads nothing, and whatever the record holds is shown as text, never run."""
-    rows = result.rows
-    drawn = {
+    explored = explorer.explorable(result.rows)
+    surveys = [
+        (each, geometry.names_of(each), _line_charts(f"geometry-{place}", geometry.panels(each)))
+        for place, each in enumerate(result.geometries)
+    ]
+    drawn = _charts(result.rows) | {f"geometry-{place}": of for place, (_, _, of) in enumerate(surveys)}
+    context = {
+        "result": result,
+        "charts": drawn,
+        "tables": _tables(result),
+        "surveys": surveys,
+        "explored": explored,
+        "remade": remake.page(command or result.provenance.command),
+        "sheets": [(model, sheets.of(model, len(result.generatives))) for model in result.generatives],
+        "apart": APART,
+        "palettes": (LIGHT, DARK),
+    }
+    of_rows = _of_rows(result.rows, gallery.ASIDE if explored else gallery.BYTES)
+    page = _environment().get_template("report.html").render(**context, **of_rows, **_assets(drawn))
+    room = min(explorer.BYTES, LIMIT - len(page.encode()))
+    return (
+        page.replace(_EMPTY + _END, _EMPTY + _inert(explorer.pack(result.rows, room)) + _END, 1) if explored else page
+    )
+
+
+def _charts(rows: Sequence[Row]) -> dict[str, tuple[Chart, ...]]:
+    return {
         "honest": _line_charts("honest", (*panels.honest_curves(rows), *certificates.curves(rows))),
         "sweep": _line_charts("sweep", panels.sweeps(rows)),
         "series": _line_charts("series", series.panels(rows)),
@@ -54,32 +87,26 @@ def render(result: StudyResult, command: str = "") -> str:
         "reliability": _line_charts("reliability", panels.reliability(rows)),
         "training": _line_charts("training", panels.training(rows)),
     }
-    surveys = [
-        (each, geometry.names_of(each), _line_charts(f"geometry-{place}", geometry.panels(each)))
-        for place, each in enumerate(result.geometries)
-    ]
-    drawn |= {f"geometry-{place}": of for place, (_, _, of) in enumerate(surveys)}
-    context = {
-        "result": result,
-        "command": command or result.provenance.command,
-        "charts": drawn,
-        "tables": _tables(result),
+
+
+def _of_rows(rows: Sequence[Row], budget: int) -> dict[str, Any]:
+    """Return what is said and shown of the rows besides charts and tables; their images have so many bytes."""
+    return {
         "crossing": crossing.tables(rows),
-        "surveys": surveys,
-        "apart": APART,
         "series": max((panel.lines for panel in series.panels(rows)), key=len, default=()),
         "ranking": verdict.ranking(rows),
         "headline": verdict.headline(rows),
-        "flags": verdict.raised(rows, "fail", "warn"),
+        "failures": verdict.grouped(rows, "fail"),
+        "warnings": verdict.grouped(rows, "warn"),
         "notes": verdict.raised(rows, "note"),
+        "audits": audit.of(rows),
+        "matrix": audit.matrix(rows),
+        "marks": audit.MARKS,
         "shared": _shared(rows),
         "rises": panels.rises(rows),
-        "mended": any(figure.mended is not None for row in rows for figure in row.figures),
-        "strips": [(row, gallery.strip(row.evaluation, len(rows))) for row in rows],
-        "sheets": [(model, sheets.of(model, len(result.generatives))) for model in result.generatives],
-        "palettes": (LIGHT, DARK),
+        "unpublished": beside.without(rows),
+        "strips": [(row, gallery.strip(row.evaluation, len(rows), budget)) for row in rows],
     }
-    return _environment().get_template("report.html").render(**context, **_assets(drawn))
 
 
 def _line_charts(section: str, of_section: Sequence[panels.Panel]) -> tuple[Chart, ...]:
@@ -111,6 +138,7 @@ def _bar_charts(of_section: Sequence[panels.Bars]) -> tuple[Chart, ...]:
 def _tables(result: StudyResult) -> dict[str, cells.Table]:
     rows = result.rows
     made = {
+        "figures": beside.figures(rows),
         "attacks": tables.attacks(rows),
         "confidence": tables.confidences(rows),
         "calibration": tables.calibrations(rows),
@@ -149,19 +177,22 @@ def images(row: Row) -> str:
 def _assets(drawn: dict[str, tuple[Chart, ...]]) -> dict[str, Any]:
     """Return scripts and styles to stand inside the page, and the hashes that let these scripts alone run."""
     specs = {chart.id: chart.spec for section in drawn.values() for chart in section}
-    plotly, script = get_plotlyjs(), (_TEMPLATES / "report.js").read_text(encoding="utf-8")
+    plotly, *ours = get_plotlyjs(), *((_TEMPLATES / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return {
         "plotly": Markup(plotly),  # noqa: S704  # Plotly's own bundle, from the installed package
-        "script": Markup(script),  # noqa: S704  # ours
+        "scripts": [Markup(script) for script in ours],  # noqa: S704  # ours
         "css": Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),  # noqa: S704  # ours
         "specs": Markup(_json(specs)),  # noqa: S704  # escaped by _json
-        "hashes": [_hash(source) for source in (plotly, script)],
+        "hashes": [_hash(script) for script in (plotly, *ours)],
     }
 
 
 def _json(value: object) -> str:
     """Return JSON that cannot end the script element it stands in."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return _inert(json.dumps(value, allow_nan=False, separators=(",", ":")))
+
+
+def _inert(text: str) -> str:
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
@@ -189,6 +220,8 @@ def _environment() -> Environment:
         "sentence_list": format.listed,
         "style": style,
         "images": images,
+        "briefly": audit.briefly,
+        "remade": remake.row,
         "data_uri": gallery.data_uri,
         "track": _track,
     }

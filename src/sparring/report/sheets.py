@@ -12,7 +12,7 @@ from sparring.core.study_results import GenerativeRow
 from sparring.report import gallery
 from sparring.report.format import listed, number
 
-BYTES = 2_000_000  # of raw pixels in a page, for all models together
+BYTES = 1_000_000  # of raw pixels in a page, for all models together
 GAP = 2  # white pixels between images
 KINDS = ("samples", "reconstructions", "best", "worst", "interpolations")
 WIDTH, TITLE = 5.5, 0.27  # inches, of a figure for a paper and above each of its sheets

@@ -10,7 +10,8 @@ from sparring.core.study_results import Row
 from sparring.report import gallery
 from sparring.report.format import TIMES, number, percent, shorten
 
-_ACROSS = 6  # examples: more are too small to see in a paper, and their captions take the most time to draw
+_ACROSS = 6  # examples: more are too small to see in a paper
+_FEWEST, _ALL = 3, 36  # of each row, and about how many in all, since their captions take the most time to draw
 _INCH = 0.85
 _TEXT = 0.42  # of an image's side, for the two lines below it
 _TITLE = 0.35
@@ -24,7 +25,8 @@ def draw(rows: Sequence[Row]) -> Figure | None:
     strips = [(row, strip) for row, strip in kept if strip]
     if not strips:
         return None
-    across = min(_ACROSS, max(len(strip.examples) for _, strip in strips))
+    most = min(_ACROSS, max(_FEWEST, _ALL // len(strips)))
+    across = min(most, max(len(strip.examples) for _, strip in strips))
     behind = any(strip.examples[0].seen is not None for _, strip in strips)
     tall = 3 + 2 * behind + 2 * _TEXT + _TITLE + _FOOT
     figure = Figure(figsize=(_INCH * (across + 1), _INCH * tall * len(strips)), dpi=_DPI)

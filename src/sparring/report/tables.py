@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import fmean, stdev
 
 from sparring.core.results import Confidence, Curve, Evaluation
-from sparring.core.study_results import Figure, GenerativeRow, Measured, Row, Search
+from sparring.core.study_results import GenerativeRow, Measured, Row, Search
 from sparring.report import format, panels
-from sparring.report.cells import NOTHING, Cell, Column, Table, code, estimate, figure, sort_key, text
+from sparring.report.cells import NOTHING, Cell, Column, Table, code, estimate, figure, sort_key, text, warmth
 
 
 def attacks(rows: Sequence[Row]) -> Table:
@@ -114,22 +114,27 @@ def adversaries(rows: Sequence[Row]) -> Table:
     names = list(dict.fromkeys(figure.name for row in rows for figure in row.adversaries))
     return Table(
         "Accuracy in % on the images of each learned adversary (columns), whoever it was trained against; "
-        "where the paper's protocol has a fault, without it, and by the protocol in smaller type.",
+        "the stronger the colour the higher; where the paper's protocol has a fault, without it, and by the protocol "
+        "in smaller type. Framed: the one it was trained against.",
         (Column("Defence", numeric=False), *(Column(name.removeprefix("accuracy under ")) for name in names)),
-        tuple(
-            (text(row.name), *(_adversary({f.name: f for f in row.adversaries}.get(name)) for name in names))
-            for row in rows
-        ),
+        tuple((text(row.name), *(_adversary(row, name) for name in names)) for row in rows),
     )
 
 
-def _adversary(figure: Figure | None) -> Cell:
+def _adversary(row: Row, name: str) -> Cell:
+    figure = next((figure for figure in row.adversaries if figure.name == name), None)
     if figure is None:
         return NOTHING
-    if figure.mended is None:
-        return estimate(figure.compatibility)
-    value, protocol = figure.mended, format.percent(figure.compatibility.value)
-    return Cell(format.percent(value.value), protocol, sort_key(value.value), format.with_interval(value))
+    value = figure.compatibility if figure.mended is None else figure.mended
+    small = format.interval(value) if figure.mended is None else format.percent(figure.compatibility.value)
+    return Cell(
+        format.percent(value.value),
+        small,
+        sort_key(value.value),
+        format.with_interval(value),
+        heat=warmth(value.value),
+        own=name == f"accuracy under {row.name}",
+    )
 
 
 def repeats(rows: Sequence[Row]) -> Table:

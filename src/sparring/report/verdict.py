@@ -45,6 +45,14 @@ def raised(rows: Sequence[Row], *severities: str) -> tuple[Raised, ...]:
     return tuple(sorted(flags, key=lambda raised: severities.index(raised.flag.severity)))
 
 
+def grouped(rows: Sequence[Row], *severities: str) -> tuple[tuple[Raised, ...], ...]:
+    """Return the flags of these severities by check, each check once and the worst first."""
+    groups: dict[tuple[str, str], list[Raised]] = {}
+    for each in raised(rows, *severities):
+        groups.setdefault((each.flag.severity, each.flag.check), []).append(each)
+    return tuple(tuple(group) for group in groups.values())
+
+
 def common(values: Sequence[str]) -> str:
     """Return what all the values are, or nothing if they differ."""
     return values[0] if len(set(values)) == 1 else ""
@@ -57,7 +65,7 @@ def headline(rows: Sequence[Row]) -> str:
     places = [ranked.row for ranked in ranking(rows) if ranked.place is not None]
     if not places:
         return "No result here can be trusted: see the failed checks."
-    sentences = [_answer(places), *_undecided(places)]
+    sentences = [_answer(places), *_undecided(places), *_unaudited(rows)]
     return " ".join(sentences + _left_out(rows))
 
 
@@ -88,6 +96,15 @@ def _undecided(places: Sequence[Row]) -> list[str]:
         return []
     named = f"those of {len(close)} others" if len(close) > 3 else f"that of {format.listed(close)}"
     return [f"Its interval overlaps {named}, so their order is not settled."]
+
+
+def _unaudited(rows: Sequence[Row]) -> list[str]:
+    """Name the rows that no check has looked at, so that none of them looks clean."""
+    names = [row.name for row in rows if not row.evaluation.audit]
+    if len(names) == len(rows) > 1:
+        return ["None of these results was audited."]
+    who = f"{len(names)} of these results" if len(names) > 3 else format.listed(names)
+    return [f"{who} {'was' if len(names) == 1 else 'were'} not audited."] if names else []
 
 
 def _left_out(rows: Sequence[Row]) -> list[str]:

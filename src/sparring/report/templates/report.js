@@ -13,16 +13,40 @@
     return value;
   };
 
-  const draw = () => {
+  // Reading Plotly's megabytes takes most of a second: the page is shown first, and they are read while nobody waits.
+  const load = () => {
+    if (window.Plotly) return;
+    const script = document.createElement("script");
+    script.textContent = document.getElementById("plotly").textContent;
+    document.head.append(script);
+  };
+  addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(load));
+
+  // A chart is drawn when it comes near, so that the page shows at once; then again when its looks change.
+  const charts = document.querySelectorAll("[data-chart]");
+  const drawn = new Set();
+  const draw = (places = drawn) => {
+    load();
     const css = getComputedStyle(root);
     const mouse = matchMedia("(hover: hover)").matches;
-    for (const place of document.querySelectorAll("[data-chart]")) {
+    for (const place of places) {
+      drawn.add(place);
       const { data, layout } = coloured(specs[place.dataset.chart], css);
       for (const trace of data) trace.visible = !(trace.meta && hidden.has(trace.meta.row));
       layout.dragmode = mouse ? "zoom" : false; // on a phone a finger on a chart must scroll the page
       Plotly.react(place, data, layout, { responsive: true, displayModeBar: false });
     }
   };
+
+  const watcher = new IntersectionObserver(
+    (seen) => {
+      const near = seen.filter((entry) => entry.isIntersecting).map((entry) => entry.target);
+      for (const place of near) watcher.unobserve(place);
+      draw(near);
+    },
+    { rootMargin: "600px" },
+  );
+  for (const place of charts) watcher.observe(place);
 
   const keys = document.querySelectorAll("[data-row]");
   for (const key of keys)
@@ -54,26 +78,52 @@
     const numeric = header.classList.contains("num");
     const keyed = [...body.rows].map((row) => [valueOf(row, header.cellIndex, numeric), row]);
     body.append(...keyed.sort((a, b) => compare(a[0], b[0], way)).map((pair) => pair[1]));
+    regroup(body);
   };
+
+  // A name that stands in the row above already is printed faintly.
+  const regroup = (body) => {
+    let above = null;
+    for (const row of body.rows) {
+      if (row.hidden) continue;
+      row.classList.toggle("again", row.cells[0].dataset.sort === above);
+      above = row.cells[0].dataset.sort;
+    }
+  };
+
+  for (const choice of document.querySelectorAll("[data-filter]")) {
+    const table = choice.closest(".filter").nextElementSibling.querySelector("table");
+    choice.closest(".filter").hidden = false;
+    choice.addEventListener("change", () => {
+      for (const row of table.tBodies[0].rows)
+        row.hidden = choice.value !== "" && row.cells[choice.dataset.filter].dataset.sort !== choice.value;
+      regroup(table.tBodies[0]);
+    });
+  }
 
   for (const button of document.querySelectorAll("table.sortable thead button"))
     button.addEventListener("click", () => sort(button.closest("th")));
 
-  // On paper the page is light, narrow and open, and its charts must be drawn anew for that.
+  // A link to something folded unfolds it.
+  for (const link of document.querySelectorAll('.matrix a[href^="#"]'))
+    link.addEventListener("click", () => {
+      document.getElementById(link.hash.slice(1)).open = true;
+    });
+
+  // On paper the page is light, narrow and open where something is wrong, and its charts must be drawn anew for that.
   const opened = [];
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    for (const part of document.querySelectorAll("details:not([open]):not(.numbers)")) {
+    for (const part of document.querySelectorAll("details:not([open]):not(.numbers):not(.sound)")) {
       part.open = true;
       opened.push(part);
     }
-    draw();
+    draw(charts);
   });
   addEventListener("afterprint", () => {
     root.classList.remove("printing");
     for (const part of opened.splice(0)) part.open = false;
     draw();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  draw();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
 })();
