@@ -48,7 +48,7 @@ def test_the_record_names_it_and_a_check_fails(make_data: Callable, tmp_path: Pa
     assert not [flag for flag in usual.flags if flag.severity == "fail"]
     marked = evaluate(net, (data.x, data.y), "linf(0.01)", "fgsm()", curve=(), statistics="batch")
     assert marked.statistics == "batch"
-    assert [flag.check for flag in marked.flags if flag.severity == "fail"] == ["batch-mates"]
+    assert "batch-mates" in [flag.check for flag in marked.flags if flag.severity == "fail"]
     marked.save(tmp_path / "record.json")
     assert sparring.Evaluation.load(tmp_path / "record.json").statistics == "batch"
     assert marked.model == "Sequential"

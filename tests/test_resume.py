@@ -58,7 +58,7 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(
 ) -> None:
     net = make_net(dropout=0.0)
     data = make_data(net, 20)
-    settings = {"curve": GRID, "batch_size": 4, "name": "net"}
+    settings = {"curve": GRID, "batch_size": 4, "name": "net", "audit": "off"}
     model = Flaky(net)
     whole = evaluate(model, (data.x, data.y), "linf(0.1)", ATTACKS, **settings)
     stopped = Flaky(net, stop_at=int(share * model.calls))
@@ -67,10 +67,10 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(
     rest = Flaky(net)
     resumed = evaluate(rest, (data.x, data.y), "linf(0.1)", ATTACKS, folder=tmp_path, **settings)
     assert_same_verdict(whole, resumed)
-    assert rest.calls < model.calls * (1.15 - share)  # the clean predictions and one batch are done again
     nothing = Flaky(net)
     evaluate(nothing, (data.x, data.y), "linf(0.1)", ATTACKS, folder=tmp_path, **settings)
-    assert nothing.calls < 0.05 * model.calls
+    assert nothing.calls < 0.3 * model.calls  # clean predictions, what is found out, and the few images for the report
+    assert rest.calls - nothing.calls < (model.calls - nothing.calls) * (1.15 - share)  # one batch is done again
 
 
 @pytest.mark.parametrize("sizes", [(4, 8), (8, 4), (5, 20)])

@@ -93,11 +93,11 @@ class Subject:
         found, _ = conditions.run(attack, self.model, x, y, threat or self.threat, ids=self.ids[places])
         return found
 
-    def moves(self, places: Tensor, threat: ThreatModel | None = None) -> bool:
+    def moves(self, places: Tensor) -> bool:
         """Say whether random changes within the threat move the logits: if not, there is nothing to find."""
-        x, within = self.bout.x[places[:SHOWN]], threat or self.threat
+        x = self.bout.x[places[:SHOWN]]
         signs = torch.randint(0, 2, x.shape, generator=torch.Generator().manual_seed(0)) * 2.0 - 1
-        moved = within.project(x + signs * within.reach(x), x)
+        moved = self.threat.project(x + signs * self.threat.reach(x), x)
         return len(x) > 0 and differ(predictions(self.model, x), predictions(self.model, moved))
 
     def named(self, places: Tensor) -> tuple[int, ...]:
