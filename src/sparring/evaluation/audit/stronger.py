@@ -43,7 +43,7 @@ def large_eps(subject: Subject) -> Finding:
 
 
 def _reachable(subject: Subject, threat: ThreatModel, known: Tensor, where: str, most: float) -> Finding:
-    """Attack by gradients examples for which an image that fools is known (flags) to be in reach: they must find one."""
+    """Attack by gradients examples for which an image that fools is known to be in reach (flags): they must."""
     places = subject.some((subject.bout.right & known).nonzero().squeeze(1))
     if not len(places):
         return Finding("not run", f"{where}: no example is right for which an image that fools is known")
