@@ -14,6 +14,7 @@ from sparring.attacks.given import check_model
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
 from sparring.core.results import Certified, Curve, Evaluation, NormStatistics, Provenance
+from sparring.core.spec import convert
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset, Source
 from sparring.data.dataset import to_float
@@ -81,7 +82,7 @@ def evaluate(
     perturber of the run that a learned one names.
     Raises InputError for anything that cannot be evaluated.
     """
-    watch, threat = Stopwatch(), THREATS.parse(threat)
+    watch, threat, audit = Stopwatch(), THREATS.parse(threat), convert(audit, Level, "audit")
     armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
     check_model(model)
     given = examples_of(data, split)

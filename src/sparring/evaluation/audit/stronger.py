@@ -158,8 +158,8 @@ def transfer(subject: Subject) -> Finding:
     for name, twin in twins.items():
         for attack in (MIFGSM(steps=20), APGD(steps=30)):
             broken |= subject.attacked(Transfer.of(twin, attack=attack, name=name), places).success
-    names = " and ".join(twins)
-    return broken_anyway(subject, broken, places, subject.standing, f"transfer from twins ({names})", "mifgsm()")
+    names = "; ".join(twins)
+    return broken_anyway(subject, broken, places, subject.standing, f"transfer (from {names})", "mifgsm()")
 
 
 def _anyway(

@@ -2,6 +2,7 @@
 
 import copy
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from sparring.data.dataset import Split
 from sparring.defences.adversarial import Adversarial
 from sparring.defences.base import Defence
 from sparring.defences.standard import Standard
+from sparring.models.cnn import CNN
 from sparring.training.loop import Plan, train
 from sparring.training.monitor import Monitor
 from sparring.training.optimisers import Adam
@@ -29,27 +31,31 @@ EPOCHS, BATCH, MOST = 3, 128, 20_000
 def train_twins(
     model: nn.Module, x: Tensor, y: Tensor, classes: int, threat: ThreatModel, seed: int
 ) -> dict[str, nn.Module]:
-    """Return a standard and an adversarially trained network of the model's architecture, from fresh weights.
+    """Return networks trained here, by name: of the model's own architecture, and a plain one that can hide nothing.
 
-    `x` (N, C, H, W) in [0, 1] or uint8 and `y` (N,): the examples to train on, never those judged. A model without
-    layers that can begin anew has no twins, and one whose training fails has none of that kind.
+    `x` (N, C, H, W) in [0, 1] or uint8 and `y` (N,): the examples to train on, never those judged. The architecture's
+    own are a standard and an adversarially trained one, none where no layer of it can begin anew; the plain one is
+    adversarially trained. What fails to train is left out.
     """
-    defences: dict[str, Defence] = {
-        "undefended": Standard(),
-        "adversarially trained": Adversarial(attack=PGD(steps=5, rel_step_size=0.4), threat=threat),
-    }
     split = Split(x[:MOST], y[:MOST], torch.arange(len(y[:MOST])))
-    trained = {name: _trained(defence, model, split, classes, seed) for name, defence in defences.items()}
+    _, channels, height, width = split.x.shape
+    shape, where = (channels, height, width), device_of(model, split.x)
+    adversarial = Adversarial(attack=PGD(steps=5, rel_step_size=0.4), threat=threat)
+    kinds: dict[str, tuple[Defence, Callable[[], nn.Module]]] = {
+        "one of its kind, undefended": (Standard(), lambda: _fresh(model)),
+        "one of its kind, adversarially trained": (adversarial, lambda: _fresh(model)),
+        "a plain one, adversarially trained": (adversarial, lambda: CNN().build(shape, classes).to(where)),
+    }
+    trained = {
+        name: _trained(defence, split, Setup(shape, classes, classifier, _learner, device=where), seed)
+        for name, (defence, classifier) in kinds.items()
+    }
     return {name: twin for name, twin in trained.items() if twin is not None}
 
 
-def _trained(defence: Defence, model: nn.Module, split: Split, classes: int, seed: int) -> nn.Module | None:
-    """Return a fresh network trained by `defence`; None where nothing in it begins anew, or training fails."""
-    if not any(hasattr(module, "reset_parameters") for module in model.modules()):
-        return None
-    _, channels, height, width = split.x.shape
-    setup = Setup((channels, height, width), classes, lambda: _fresh(model), _learner)
-    fabric = Fabric(accelerator=device_of(model, split.x).type, devices=1)
+def _trained(defence: Defence, split: Split, setup: Setup, seed: int) -> nn.Module | None:
+    """Return a fresh network trained by `defence`; None where it cannot be."""
+    fabric = Fabric(accelerator=setup.device.type, devices=1)
     with tempfile.TemporaryDirectory() as folder:
         try:
             state = train(
@@ -67,7 +73,9 @@ def _trained(defence: Defence, model: nn.Module, split: Split, classes: int, see
 
 
 def _fresh(model: nn.Module) -> nn.Module:
-    """Return a copy with every layer that can begin anew begun anew."""
+    """Return a copy with every layer that can begin anew begun anew; raises InputError where there is none."""
+    if not any(hasattr(module, "reset_parameters") for module in model.modules()):
+        raise InputError("no layer of the model can begin anew")
     twin = copy.deepcopy(model)
     for module in twin.modules():
         reset = getattr(module, "reset_parameters", None)  # every layer of torch's own with weights has it

@@ -1,0 +1,328 @@
+"""Each check of the audit, where it must speak and where it must not."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sparring
+from sparring.attacks import FGSM, PGD, Attack
+from sparring.core.errors import InputError
+from sparring.core.results import Checked, Evaluation
+from sparring.core.threat import Linf
+from sparring.evaluation.audit import CHECKS, Subject, affordable
+from sparring.evaluation.audit.base import broken_anyway
+from sparring.evaluation.audit.figures import threat_kept
+from sparring.evaluation.audit.stronger import losses, monotone
+from sparring.evaluation.audit.twins import train_twins
+from sparring.studies.pooling import _audits
+
+THREAT = Linf(0.1)
+Classifier = Callable[..., nn.Module]
+Judged = Callable[..., tuple[Tensor, Tensor]]
+
+
+def outcome(verdict: Evaluation, check: str) -> str:
+    return next(of.outcome for of in verdict.audit if of.check == check)
+
+
+def judge(
+    model: nn.Module, data: tuple[Tensor, Tensor], attacks: Any = "pgd(steps=20, loss='margin')", **more: Any
+) -> Evaluation:
+    return sparring.evaluate(model, data, more.pop("threat", THREAT), attacks, curve=(), **more)
+
+
+def test_every_check_answers_once_and_says_why(classifier: Classifier, judged: Judged) -> None:
+    verdict = judge(classifier("cnn", "pgd"), judged())
+    assert [of.check for of in verdict.audit] == [check.name for check in CHECKS]
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 22
+    assert all(of.evidence and of.seconds >= 0 for of in verdict.audit)
+    assert verdict.trustworthy
+    off = judge(classifier("cnn", "pgd"), judged(), audit="off")
+    assert off.audit == off.flags == ()
+    assert not off.trustworthy  # what nobody has asked is not known to be good
+    assert off.robust == verdict.robust
+
+
+# ------------------------------------------------------------------------------ the rule of what was broken anyway
+
+
+@pytest.mark.parametrize(
+    ("broken", "places", "standing", "expected"),
+    [
+        (1, 500, 1000, "passed"),
+        (5, 5, 900, "fail"),
+        (3, 100, 1000, "warn"),
+        (20, 100, 1000, "fail"),
+        (5, 5, 10, "passed"),
+    ],
+)
+def test_the_low_end_of_what_would_fall_decides(broken: int, places: int, standing: int, expected: str) -> None:
+    """One image in 500 proves nothing; all of five do, unless few are left standing at all."""
+    subject = cast(
+        "Subject", SimpleNamespace(bout=SimpleNamespace(y=torch.zeros(1000)), named=lambda rows: tuple(rows.tolist()))
+    )
+    flags = torch.arange(places) < broken
+    found = broken_anyway(subject, flags, torch.arange(places), torch.arange(standing), "it", "fgsm()")
+    assert found.outcome == expected
+    assert found.examples == (() if expected == "passed" else tuple(range(broken)))
+
+
+def test_the_work_of_the_audit_follows_that_of_the_attacks() -> None:
+    """At least a few examples are probed, at most a few hundred, of a random model so many fewer as it takes draws."""
+    each = sum(check.passes for check in CHECKS)
+    assert affordable(0, 1) == 5
+    assert affordable(10**9, 1) == 200
+    assert affordable(1000 * each, 20) * 20 * each <= 0.2 * 1000 * each
+    assert affordable(500 * each, 1) == 100
+
+
+# ---------------------------------------------------------------------------------------------- courses of attacks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forgetful(Attack):
+    """Finds what PGD finds, and hands back the image that it began with."""
+
+    name = "forgetful"
+    source = "folklore"
+    kind = "budget"
+
+    def perturb(self, oracle, x, y, threat, *, target=None, stop=True):
+        PGD(steps=10, loss="margin").perturb(oracle, x, y, threat, target=target, stop=stop)
+        return x
+
+
+def test_an_attack_that_loses_what_it_finds_is_failed(classifier: Classifier, judged: Judged) -> None:
+    verdict = judge(classifier("cnn", "standard"), judged(), Forgetful())
+    assert verdict.robust.value == verdict.clean.value
+    assert outcome(verdict, "silent success") == "fail"
+    flag = next(flag for flag in verdict.flags if flag.check == "silent success")
+    assert set(flag.examples) <= set(range(100))
+    assert outcome(judge(classifier("cnn", "standard"), judged()), "silent success") == "passed"
+
+
+def test_a_climb_that_is_cut_short_is_warned_of(classifier: Classifier, judged: Judged) -> None:
+    short = judge(classifier("cnn", "pgd"), judged(), "pgd(steps=15, rel_step_size=0.02, random_start=False)")
+    assert outcome(short, "unfinished optimisation") == "warn"
+    assert outcome(judge(classifier("cnn", "pgd"), judged(), "pgd(steps=40)"), "unfinished optimisation") == "passed"
+    assert outcome(judge(classifier("cnn", "pgd"), judged(), "fgsm()"), "unfinished optimisation") == "not run"
+
+
+def test_many_steps_that_break_less_than_one_are_failed(classifier: Classifier, judged: Judged) -> None:
+    weak = ("fgsm()", "pgd(steps=2, rel_step_size=0.001, random_start=False)")
+    verdict = judge(classifier("cnn", "standard"), judged(), weak)
+    assert outcome(verdict, "many steps beat one") == "fail"
+    assert outcome(judge(classifier("cnn", "standard"), judged(), ("fgsm()", "pgd()")), "many steps beat one") in (
+        "passed",
+        "note",
+    )
+
+
+# ------------------------------------------------------------------------------------------- what the model declares
+
+
+class Declared(nn.Module):
+    """Declares an approximation of itself: the identity with its gradient's sign turned, or none at all."""
+
+    adaptive = frozenset({"bpda"})
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 1
+
+    def approximation(self, x: Tensor) -> Tensor:
+        return self.factor * x
+
+
+@pytest.fixture
+def undetected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the model as it came: the audit stands alone."""
+    monkeypatch.setattr("sparring.evaluation.robustness.detect", lambda *_: ())
+
+
+def test_a_declared_gradient_that_misleads_is_found_out(classifier: Classifier, judged: Judged) -> None:
+    """It leads nowhere, so the attack passes by it to the function itself; what is left is as without it."""
+    turned = nn.Sequential(Declared(-1.0), classifier("cnn", "standard")).eval()
+    verdict = judge(turned, judged())
+    assert verdict.detected == ("gradients cut off",)
+    assert verdict.robust.value == pytest.approx(judge(classifier("cnn", "standard"), judged()).robust.value, abs=0.02)
+    assert outcome(verdict, "broken graph") == "warn"
+
+
+@pytest.mark.usefixtures("undetected")
+def test_an_attack_that_knows_less_must_not_break_more(classifier: Classifier, judged: Judged) -> None:
+    """Where the attack that knows the defence does worse than the naive one, its declaration is at fault."""
+    x, y = judged()
+    turned = nn.Sequential(Declared(-1.0), classifier("cnn", "standard")).eval()
+    verdict = judge(turned, (x, y))
+    assert verdict.robust.value > 0.9
+    assert outcome(verdict, "adaptive attack") == "fail"
+    assert outcome(verdict, "noisy landscape") == "fail"
+    honest = judge(nn.Sequential(Declared(1.0), classifier("cnn", "standard")).eval(), (x, y))
+    assert honest.adaptation == ("bpda",)
+    assert outcome(honest, "adaptive attack") == "passed"
+    assert honest.trustworthy
+
+
+@pytest.mark.usefixtures("undetected")
+def test_more_right_under_attack_than_without_is_label_leaking(classifier: Classifier, judged: Judged) -> None:
+    """An attack whose gradient points the wrong way turns wrong examples right."""
+    x, y = judged()
+    noisy = (x + 0.35 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))).clamp(0, 1)
+    turned = nn.Sequential(Declared(-1.0), classifier("cnn", "standard")).eval()
+    verdict = judge(turned, (noisy, y), FGSM())
+    assert verdict.clean.value < 0.95
+    assert outcome(verdict, "label leaking") == "fail"
+
+
+# ----------------------------------------------------------------------------- checks of figures, by figures made up
+
+
+def made_up(**fields: Any) -> Subject:
+    """Return a subject whose attacks succeed as is said: 100 examples, all right, eps 0.1."""
+    places = torch.arange(100)
+    base = {
+        "threat": THREAT,
+        "right": places,
+        "bout": SimpleNamespace(x=torch.zeros(100, 1, 2, 2)),
+        "some": lambda rows, most=None: rows,
+        "named": lambda rows: tuple(rows.tolist()),
+    }
+    return cast("Subject", SimpleNamespace(**{**base, **fields}))
+
+
+def succeeds(*shares: float) -> Callable[..., Any]:
+    """Return an attack's results, one after another: so many of the first examples fall."""
+    left = list(shares)
+    return lambda *_, **__: SimpleNamespace(success=torch.arange(100) < 100 * left.pop(0))
+
+
+def test_a_curve_that_rises_is_warned_of() -> None:
+    assert monotone(made_up(attacked=succeeds(0.2, 0.6, 0.9))).outcome == "passed"
+    assert (
+        monotone(made_up(attacked=succeeds(0.6, 0.5, 0.9))).outcome == "warn"
+    )  # ten fall at half and stand at the whole
+    assert monotone(made_up(attacked=succeeds(0.6, 0.58, 0.9))).outcome == "passed"  # two may be chance
+    assert monotone(made_up(attacked=succeeds(0.6, 0.5, 0.9))).examples == tuple(range(50, 60))
+
+
+def test_losses_that_disagree_are_warned_of() -> None:
+    assert losses(made_up(attacked=succeeds(0.5, 0.5, 0.5))).outcome == "passed"
+    assert losses(made_up(attacked=succeeds(0.1, 0.5, 0.5))).outcome == "warn"
+    assert losses(made_up(attacked=succeeds(0.48, 0.5, 0.5))).outcome == "passed"
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0.1, "passed"), (0.102, "fail"), (0.6, "fail")])
+def test_images_beyond_the_threat_are_failed(shift: float, expected: str) -> None:
+    x = torch.full((4, 1, 2, 2), 0.5)
+    bout = SimpleNamespace(x=x, worst_x=x + shift, right=torch.ones(4).bool(), standing=torch.ones(4).bool())
+    subject = SimpleNamespace(
+        bout=bout, threat=THREAT, some=lambda rows, most: rows, named=lambda rows: tuple(rows.tolist())
+    )
+    assert threat_kept(cast("Subject", subject)).outcome == expected
+
+
+def test_how_many_successes_eight_bits_undo_is_counted(classifier: Classifier, judged: Judged) -> None:
+    """An image that fools by less than a grey level is right again once it is saved."""
+    net, (x, y) = classifier("cnn", "standard"), judged()
+    verdict = judge(net, (x, y), "deepfool()")
+    evidence = next(of.evidence for of in verdict.audit if of.check == "threat kept")
+    assert 0 < float(evidence.split("; ")[1].split("%")[0]) < 100
+
+
+# --------------------------------------------------------------------------------------------------- the full audit
+
+
+def test_a_full_audit_trains_twins_and_an_honest_model_passes(classifier: Classifier, judged: Judged) -> None:
+    x, y = judged()
+    verdict = judge(classifier("mlp", "pgd"), (x[:40], y[:40]), audit="full", fit_on="digits()")
+    assert outcome(verdict, "transfer") == "passed"
+    assert verdict.trustworthy
+    without = judge(classifier("mlp", "pgd"), (x[:40], y[:40]), audit="full")
+    assert outcome(without, "transfer") == "not run"  # nothing to train on, and that is said
+
+
+@pytest.mark.usefixtures("undetected")
+def test_transfer_breaks_what_hides_its_gradients(classifier: Classifier, judged: Judged) -> None:
+    x, y = judged()
+    turned = nn.Sequential(Declared(-1.0), classifier("mlp", "standard")).eval()
+    verdict = judge(turned, (x, y), "fgsm()", audit="full", fit_on="digits()")
+    assert outcome(verdict, "transfer") == "fail", [of.evidence for of in verdict.audit if of.check == "transfer"]
+
+
+def test_what_cannot_begin_anew_has_a_plain_one_beside_it_alone(judged: Judged) -> None:
+    class Fixed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([x.flatten(1).mean(1), 1 - x.flatten(1).mean(1)], dim=1)
+
+    x, y = judged()
+    assert list(train_twins(Fixed(), x, y % 2, 2, THREAT, 0)) == ["a plain one, adversarially trained"]
+    tiny = x[:, :, :3, :3]  # too small for that one
+    assert train_twins(Fixed(), tiny, y % 2, 2, THREAT, 0) == {}
+
+
+# ------------------------------------------------------------------------------------------------ records and images
+
+
+def test_the_gallery_shows_the_same_examples_at_every_eps(classifier: Classifier, judged: Judged) -> None:
+    """The first example of each class, whatever the model says of it; images within each eps, said of as they are."""
+    x, y = judged()
+    verdicts = [
+        sparring.evaluate(classifier("cnn", way), (x, y), THREAT, "pgd(steps=5)") for way in ("standard", "pgd")
+    ]
+    one, other = (verdict.arrays for verdict in verdicts)
+    first = [int((y == k).nonzero()[0]) for k in range(10)]
+    assert one["gallery/ids"].tolist() == other["gallery/ids"].tolist() == first
+    assert one["gallery/eps"].tolist() == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.125, 0.15])
+    assert one["gallery/at"].shape == (6, 10, 1, 8, 8)
+    assert one["gallery/at"].dtype == np.uint8
+    for eps, images in zip(one["gallery/eps"], one["gallery/at"], strict=True):
+        assert np.abs(images / 255 - one["gallery/x"]).max() <= eps + 0.5 / 255 + 1e-6
+    assert np.allclose(one["gallery/p_at"].sum(2), 1, atol=1e-5)
+    assert (one["gallery/p_at"].argmax(2) == y[first].numpy()).sum(1)[0] > (
+        one["gallery/p_at"].argmax(2) == y[first].numpy()
+    ).sum(1)[-1]
+    assert verdicts[0].curve is not None
+    assert verdicts[0].curve.worst_case
+    assert judge(classifier("cnn", "pgd"), judged()).curve is None
+
+
+def test_several_trainings_are_audited_by_the_worst_of_them() -> None:
+    passed, failed = (Checked("noise", kind, kind) for kind in ("passed", "fail"))
+    (pooled,) = _audits([(passed,), (failed,), (passed,)])
+    assert pooled.outcome == "fail"
+    assert pooled.evidence == "fail (1 of 3 trainings: fail)"
+    assert _audits([(passed,), ()]) == ()  # one of them was not audited, so the row was not
+
+
+def test_a_level_that_there_is_not_is_refused(classifier: Classifier, judged: Judged) -> None:
+    with pytest.raises(InputError, match="audit"):
+        judge(classifier("cnn", "pgd"), judged(), audit="thorough")
+
+
+def test_nan_logits_are_wrong_and_nothing_breaks(classifier: Classifier, judged: Judged) -> None:
+    """A network that gives NaN for some images is wrong on them; the audit answers all the same."""
+
+    class Sometimes(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits = self.net(x)
+            return torch.where(x.mean((1, 2, 3))[:, None] > 0.33, math.nan, logits)
+
+    verdict = judge(Sometimes(classifier("cnn", "pgd")).eval(), judged())
+    assert 0 < verdict.clean.value < 0.9
+    assert len(verdict.audit) == len(CHECKS)
+    assert replace(verdict, arrays={}).robust.value <= verdict.clean.value
