@@ -93,6 +93,24 @@ def test_evaluate_prints_a_table_and_writes_a_record(trained: Path) -> None:
     assert (trained / "report" / "report.html").stat().st_size > 100_000
 
 
+def test_what_the_audit_fails_is_said_first_and_strictly_ends_with_3(trained: Path) -> None:
+    """One step alone, far out: what it leaves falls to more, so the figure is refused by name and exit code."""
+    arguments = ["evaluate", str(trained), "--threat", "linf(0.3)", "--examples", "100", "--attack", "uniform_noise()"]
+    done = sparring_says(*arguments)
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[1].startswith("FAIL  ")
+    assert "next, try" in lines[1]
+    assert "the result cannot be trusted" in done.stdout
+    assert sparring_says(*arguments, "--strict").returncode == 3
+    honest = ["evaluate", str(trained), "--threat", "linf(0.02)", "--examples", "50", "--attack", "pgd(loss='margin')"]
+    assert sparring_says(*honest, "--strict").returncode == 0
+    off = sparring_says(*honest, "--audit", "off", "--strict")
+    assert "not audited" in off.stdout
+    assert off.returncode == 3
+    assert sparring_says(*honest, "--audit", "thorough").returncode == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

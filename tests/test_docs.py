@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from sparring import listing
 from sparring.cli import app
+from sparring.evaluation.audit import CHECKS
 from sparring.recipe import Recipe
 from sparring.studies import studies
 
@@ -33,6 +34,13 @@ def test_the_components_page_is_up_to_date() -> None:
 @pytest.mark.parametrize("name", studies())
 def test_every_study_is_described(name: str) -> None:
     assert f"`{name}`" in (ROOT / "docs" / "studies.md").read_text("utf-8")
+
+
+def test_the_page_on_verdicts_has_a_row_for_every_check() -> None:
+    """Each of the audit's, in its order."""
+    page = (ROOT / "docs" / "verdict.md").read_text("utf-8")
+    table = page.partition("| check | what it asks")[2]
+    assert re.findall(r"^\| ([\w -]+) \|", table, re.MULTILINE)[1:] == [check.name for check in CHECKS]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

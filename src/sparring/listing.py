@@ -10,6 +10,7 @@ from sparring.core.threat import THREATS
 from sparring.data import SOURCES
 from sparring.data.augment import AUGMENTATIONS
 from sparring.defences import DEFENCES, MASKS
+from sparring.evaluation.audit import CHECKS
 from sparring.generative import GENERATIVES
 from sparring.models import MODELS
 from sparring.models.perturber import PERTURBERS
@@ -30,7 +31,7 @@ CATALOGUES: dict[str, Catalogue[Any]] = {
     "schedules": SCHEDULES,
     "augmentations": AUGMENTATIONS,
 }
-KINDS = (*CATALOGUES, "studies")
+KINDS = (*CATALOGUES, "checks", "studies")
 FACTS = {
     "attacks": ("kind", "norms", "source"),
     "defences": ("source",),
@@ -49,6 +50,8 @@ def rows_of(kind: str) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return the columns and rows of one kind; raises InputError, with a suggestion, if there is no such kind."""
     if kind == "studies":
         return ("study", "what it asks"), list(studies().items())
+    if kind == "checks":
+        return ("check", "what must hold"), [(check.name, check.rule) for check in CHECKS]
     if kind not in CATALOGUES:
         raise InputError(f"unknown kind {kind!r}{suggest(kind, KINDS)}")
     facts = FACTS.get(kind, ())

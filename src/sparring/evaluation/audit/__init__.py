@@ -5,7 +5,6 @@ interval, or a paired test, says that it is off: one image in 500 proves nothing
 """
 
 import time
-from collections.abc import Iterable
 
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Flag
@@ -41,7 +40,6 @@ CHECKS = (
     Check("adaptive attack", "who knows the defence breaks more than who does not", stronger.adaptive, passes=40),
     Check("sandwich", "no more is certified than attacks leave", figures.sandwich),
 )
-_CALLS = {check.name: check for check in CHECKS}
 
 
 def audit(subject: Subject) -> tuple[tuple[Checked, ...], tuple[Flag, ...]]:
@@ -75,9 +73,4 @@ def affordable(passes: int, draws: int) -> int:
     return int(min(MOST, max(LEAST, SHARE * passes / each)))
 
 
-def rules(names: Iterable[str] = _CALLS) -> dict[str, str]:
-    """Return each check's rule, by its name."""
-    return {name: _CALLS[name].rule for name in names}
-
-
-__all__ = ["CHECKS", "FULL", "Check", "Finding", "Level", "Subject", "affordable", "audit", "rules"]
+__all__ = ["CHECKS", "FULL", "Check", "Finding", "Level", "Subject", "affordable", "audit"]
