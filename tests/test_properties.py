@@ -516,7 +516,7 @@ class Paint(Attack):
 
 
 class Steps(nn.Module):
-    """Logits that are a table of the image's grey, in tenths."""
+    """Logits that are a table of the image's grey, in tenths; of a grey that is not in it, those of black."""
 
     def __init__(self, table: dict[int, Sequence[float]]) -> None:
         super().__init__()
@@ -524,7 +524,7 @@ class Steps(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         tenths = (x.flatten(1).mean(1) * 10).round().long().tolist()
-        return torch.tensor([self.table[t] for t in tenths])
+        return torch.tensor([self.table.get(t, self.table[0]) for t in tenths])
 
 
 @pytest.mark.parametrize("order", [(2, 8), (8, 2)])

@@ -77,10 +77,11 @@ def test_the_low_end_of_what_would_fall_decides(broken: int, places: int, standi
 def test_the_work_of_the_audit_follows_that_of_the_attacks() -> None:
     """At least a few examples are probed, at most a few hundred, of a random model so many fewer as it takes draws."""
     each = sum(check.passes for check in CHECKS)
-    assert affordable(0, 1) == 5
-    assert affordable(10**9, 1) == 200
-    assert affordable(1000 * each, 20) * 20 * each <= 0.2 * 1000 * each
-    assert affordable(500 * each, 1) == 100
+    assert affordable(0, 1, 784) == 20
+    assert affordable(0, 1, 3 * 224**2) == affordable(0, 20, 784) == 5
+    assert affordable(10**9, 1, 784) == 200
+    assert affordable(1000 * each, 20, 784) == 10
+    assert affordable(500 * each, 1, 784) == 100
 
 
 # ---------------------------------------------------------------------------------------------- courses of attacks

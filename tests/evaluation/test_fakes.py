@@ -13,7 +13,7 @@ from sparring.evaluation.detection import as_attacked, detect, usefulness
 THREAT = sparring.Linf(0.1)
 ATTACKS = ("fgsm()", "autoattack(steps=20, queries=200)")
 RANDOM_ATTACKS = ("pgd(steps=20, loss='margin')", "pgd(steps=20)")
-POINTS = 0.02
+POINTS = 0.02 + 1e-6
 
 
 class Fake(nn.Module):

@@ -126,6 +126,7 @@ class AsAttacked(nn.Module):
         followed = StraightThrough(cuts=CUT in self._found) if {STEPS, CUT} & {*self._found} else nullcontext()
         with followed if torch.is_grad_enabled() else nullcontext():
             logits: Tensor = self.model(x)
+        logits = logits if logits.is_floating_point() else logits.float()
         if ESTIMATED in self._found and torch.is_grad_enabled():
             logits = self._estimated(x, logits)
         if PROBABILITIES in self._found:

@@ -134,7 +134,7 @@ def _fought(
         statistics=statistics,
         certified=_certified(model, bout, given, threat, certify, conditions.seed),
         robust=confidence(bout.worst, bout.y).accuracy,
-        probes=affordable(spent, conditions.draws(attacked)),
+        probes=affordable(spent, conditions.draws(attacked), bout.x[0].numel()),
     )
 
 

@@ -12,7 +12,8 @@ from sparring.evaluation.audit import behaviour, course, figures, stronger
 from sparring.evaluation.audit.base import Check, Finding, Level, Subject
 
 SHARE = 0.2  # of the passes that the attacks have spent, for the checks that attack
-LEAST, MOST, FULL = 5, 200, 500  # examples that such a check attacks
+LEAST, MOST, FULL = 20, 200, 500  # examples that such a check attacks
+LEAST_DEAR, SMALL = 5, 4096  # of a random model, or of images with more values than that
 
 CHECKS = (
     Check("randomness", "the same image gets the same logits twice", behaviour.randomness),
@@ -64,13 +65,14 @@ def _look(check: Check, subject: Subject) -> Finding:
         return Finding("not run", str(error))
 
 
-def affordable(passes: int, draws: int) -> int:
+def affordable(passes: int, draws: int, values: int) -> int:
     """Return how many examples each check may attack, beside attacks that have spent so many passes in all.
 
-    `draws`: of a random model, passes that each question to it takes.
+    `draws`: of a random model, passes that each question to it takes; `values`: pixels times channels of an image.
     """
+    least = LEAST if draws == 1 and values <= SMALL else LEAST_DEAR
     each = draws * sum(check.passes for check in CHECKS)
-    return int(min(MOST, max(LEAST, SHARE * passes / each)))
+    return int(min(MOST, max(least, SHARE * passes / each)))
 
 
 __all__ = ["CHECKS", "FULL", "Check", "Finding", "Level", "Subject", "affordable", "audit"]
