@@ -8,7 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sparring.cli import main
 from sparring.listing import CATALOGUES, KINDS
@@ -109,6 +111,28 @@ def test_what_the_audit_fails_is_said_first_and_strictly_ends_with_3(trained: Pa
     assert "not audited" in off.stdout
     assert off.returncode == 3
     assert sparring_says(*honest, "--audit", "thorough").returncode == 2
+
+
+def test_a_model_that_was_not_trained_here_is_judged_as_it_comes(tmp_path: Path) -> None:
+    """One's own network and one's own folder of images, all of them judged, on one line."""
+    (tmp_path / "mine.py").write_text(
+        "import torch\n\n\ndef network(shape, classes):\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1] * shape[2], classes))\n"
+    )
+    for place, name in enumerate(("cats", "dogs")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            image = np.random.default_rng(10 * place + number).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(image).save(tmp_path / "photos" / name / f"{number}.png")
+    said = ["--data", 'folder("photos", size=8, test=1.0)', "--threat", "linf(1/255)", "--attack", "fgsm()", "--json"]
+    done = sparring_says("evaluate", 'external("mine:network")', *said, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["examples"] == 12
+    assert record["audit"]
+    missing = sparring_says("evaluate", "cnn()", "--threat", "linf(0.1)", cwd=tmp_path)
+    assert missing.returncode == 2
+    assert "--data" in missing.stderr
 
 
 @pytest.mark.parametrize(

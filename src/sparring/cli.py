@@ -66,7 +66,7 @@ def train(
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    model: Annotated[str, typer.Argument(help="A run folder; or a model's call string, with --data, as it comes.")],
     threat: Annotated[str, typer.Option("--threat", help='How far an image may be moved, such as "linf(8/255)".')],
     attack: Annotated[
         list[str] | None, typer.Option("--attack", help="An attack; may be given more than once.")
@@ -91,6 +91,8 @@ def evaluate(
         str, typer.Option("--audit", help="standard; full: trains twins, and takes longer; or off.")
     ] = "standard",
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 where the audit fails the result.")] = False,
+    runs: Runs = Path("runs"),
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
     trust: Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes its model.")] = False,
 ) -> None:
@@ -100,6 +102,8 @@ def evaluate(
 
     sparring evaluate RUN --threat "l2(1)" --attack "fgsm()" --attack "pgd(steps=100, loss='margin')"
 
+    sparring evaluate 'external("my_code:network")' --data 'folder("photos", size=224, test=1.0)' --threat "linf(1/255)"
+
     What the audit holds against the figures comes first. Stopped, the same command goes on where it was.
     """
     from sparring.attacks import Crafting
@@ -108,12 +112,13 @@ def evaluate(
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
     from sparring.evaluation.audit import Level
-    from sparring.recipe import Recipe, open_run
+    from sparring.recipe import Recipe, as_it_comes, open_run
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
 
-    fitted = open_run(run, trust=trust)
-    source = SOURCES.parse(data) if data else Recipe.read(run / "recipe.toml").data
+    called = "(" in model and not Path(model).exists()
+    fitted = as_it_comes(model, data, runs=runs, device=device) if called else open_run(model, trust=trust)
+    source = SOURCES.parse(data) if data else Recipe.read(fitted.run.path / "recipe.toml").data
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(
         threat,
@@ -269,6 +274,8 @@ def data_fetch(names: Annotated[list[str], typer.Argument(help="Datasets, such a
 
 def main() -> None:
     """Run the command line: bad input ends in one line and exit code 2, a training that broke off in 1."""
+    if "" not in sys.path:
+        sys.path.append("")  # external("my_code:network") stands where the command is given; last, so it hides nothing
     try:
         app()
     except InputError as error:

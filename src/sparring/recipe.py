@@ -189,6 +189,16 @@ def fit(
     return _reopened(run, recipe)
 
 
+def as_it_comes(model: str, data: str, *, runs: str | Path = RUNS, device: str = "auto") -> Fitted:
+    """Return a model with the weights that it brings along, in a run folder of its own; nothing is trained.
+
+    `model` and `data` are call strings; raises InputError where one is missing, or cannot be used.
+    """
+    if not data:
+        raise InputError(f"{model}: to judge a model that was not trained here, say on which data (--data)")
+    return fit(Recipe.of({"data": data, "model": model, "epochs": 0}), runs=runs, device=device, quiet=True)
+
+
 def _reopened(run: Run, recipe: Recipe) -> Fitted:
     """Open the run that this recipe made: code from outside is trusted only where the recipe at hand names it."""
     named = run.read_description().get("model")

@@ -58,11 +58,11 @@ def examples_of(data: Data, split: str = "test") -> Examples:
 
 
 def _given(images: Tensor, labels: Tensor, source: str) -> Examples:
-    x = _pixels(images.detach(), source)
-    y = _labels(labels.detach(), source).to(x.device)
+    x = _pixels(images.detach().cpu(), source)  # what is judged stays there; batches go where the model is
+    y = _labels(labels.detach().cpu(), source)
     if len(x) != len(y):
         raise InputError(f"{source}: {len(x)} images and {len(y)} labels; give one label an image")
-    return Examples(x, y, torch.arange(len(y), device=x.device), source, "all")
+    return Examples(x, y, torch.arange(len(y)), source, "all")
 
 
 def _pixels(x: Tensor, source: str) -> Tensor:

@@ -95,10 +95,15 @@ def evaluate(
     def to_learn_from() -> tuple[Tensor, Tensor]:
         return _to_learn_from(data, split, fit_on)
 
+    few = slice(LOOKED_AT)
+    found = detect(model, to_float(given.x[few]), given.y[few], threat)
+    attacked = as_attacked(model, found, threat)
     opening = partial(prepared, load=load, load_perturber=load_perturber, seed=seed)
-    armoury = [opening(each, model, threat, examples=to_learn_from) for each in armoury]
+    armoury = [opening(each, attacked, threat, examples=to_learn_from) for each in armoury]
     conditions = Conditions(seed=seed, batch_size=batch_size, crafting=crafting, folder=folder)
-    subject = _fought(model, given, threat, armoury, conditions, statistics, certify)
+    subject = _fought(attacked, given, threat, armoury, conditions)
+    proven = _certified(model, subject.bout, given, threat, certify, seed)
+    subject = replace(subject, bare=model, detected=found, statistics=statistics, certified=proven)
     if audit == "full":
         subject = replace(subject, probes=FULL, full=True, twins=lambda: _twins(subject, to_learn_from))
     checked, flags = ((), ()) if audit == "off" else audited(subject)
@@ -108,33 +113,21 @@ def evaluate(
 
 
 def _fought(
-    model: nn.Module,
-    given: Examples,
-    threat: ThreatModel,
-    armoury: Sequence[Attack],
-    conditions: Conditions,
-    statistics: NormStatistics,
-    certify: int,
+    model: nn.Module, given: Examples, threat: ThreatModel, armoury: Sequence[Attack], conditions: Conditions
 ) -> Subject:
-    """Find out how the model must be attacked, and attack it so; return all that the record and the audit need."""
-    few = slice(LOOKED_AT)
-    found = detect(model, to_float(given.x[few]), given.y[few], threat)
-    attacked = as_attacked(model, found, threat)
-    bout = Bout.fight(attacked, given, threat, armoury, conditions)
+    """Run the attacks; return all that the record and the audit need."""
+    bout = Bout.fight(model, given, threat, armoury, conditions)
     spent = sum(int(each.sum()) for each in bout.spent.values())
     return Subject(
-        model=attacked,
+        model=model,
         bare=model,
-        detected=found,
         bout=bout,
         ids=given.ids,
         threat=threat,
         attacks=armoury,
         conditions=conditions,
-        statistics=statistics,
-        certified=_certified(model, bout, given, threat, certify, conditions.seed),
         robust=confidence(bout.worst, bout.y).accuracy,
-        probes=affordable(spent, conditions.draws(attacked), bout.x[0].numel()),
+        probes=affordable(spent, conditions.draws(model), bout.x[0].numel()),
     )
 
 

@@ -46,16 +46,16 @@ class Subject:
 
     model: nn.Module
     bare: nn.Module
-    detected: tuple[str, ...]
     bout: Bout
     ids: Tensor
     threat: ThreatModel
     attacks: Sequence[Attack]
     conditions: Conditions
-    statistics: NormStatistics
-    certified: Certified | None
     robust: Estimate
     probes: int
+    detected: tuple[str, ...] = ()
+    statistics: NormStatistics = "running"
+    certified: Certified | None = None
     full: bool = False
     twins: Callable[[], Mapping[str, nn.Module]] = dict
 
