@@ -109,6 +109,25 @@ def test_an_attack_that_loses_what_it_finds_is_failed(classifier: Classifier, ju
     assert outcome(judge(classifier("cnn", "standard"), judged()), "silent success") == "passed"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Wandering(Attack):
+    """Looks at grey, far outside the threat, and hands back the image that it began with."""
+
+    name = "wandering"
+    source = "folklore"
+    kind = "budget"
+
+    def perturb(self, oracle, x, y, threat, *, target=None, stop=True):
+        oracle.logits(torch.full_like(x, 0.5))
+        return x
+
+
+def test_what_an_attack_saw_outside_the_threat_is_no_loss(classifier: Classifier, judged: Judged) -> None:
+    verdict = judge(classifier("cnn", "standard"), judged(), Wandering())
+    assert outcome(verdict, "silent success") == "passed"
+    assert outcome(verdict, "converged") == "fail"
+
+
 def test_a_climb_that_is_cut_short_is_warned_of(classifier: Classifier, judged: Judged) -> None:
     short = judge(classifier("cnn", "pgd"), judged(), "pgd(steps=15, rel_step_size=0.02, random_start=False)")
     assert outcome(short, "unfinished optimisation") == "warn"
