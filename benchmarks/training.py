@@ -35,7 +35,7 @@ from sparring.training.schedules import Constant
 from speed import cpu_name, shortest_of_rounds
 
 BATCH, STEPS = 128, 4
-EPOCHS, IMAGES, JUDGED, SEEDS = 3, 10_000, 1000, (0, 1, 2)
+EPOCHS, IMAGES, JUDGED, SEEDS = 10, 10_000, 1000, (0, 1, 2)
 TARGET, PEER_TARGET = 1.10, 0.7
 Trainer = Callable[[nn.Module, Tensor, Tensor, int], None]
 RESULTS = Path(__file__).parent / "results" / "training.json"
