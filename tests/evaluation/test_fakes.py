@@ -8,7 +8,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import sparring
-from sparring.evaluation.detection import as_attacked, detect, usefulness
+from sparring.evaluation.detection import (
+    CUT,
+    ESTIMATED,
+    OPAQUE,
+    PROBABILITIES,
+    RANDOM,
+    STEPS,
+    as_attacked,
+    detect,
+    usefulness,
+)
+from sparring.report import audit as report_audit
 
 THREAT = sparring.Linf(0.1)
 ATTACKS = ("fgsm()", "autoattack(steps=20, queries=200)")
@@ -152,7 +163,7 @@ FAKES = (
     Squashed,
 )
 
-RANDOM = (Noise, Resize)
+DRAWN = (Noise, Resize)
 
 
 def adaptive_attack(fake: Fake, x: Tensor, y: Tensor, draws: int) -> float:
@@ -192,12 +203,12 @@ def test_a_fake_is_failed_or_judged_as_by_one_who_knows_it(
     """No trick raises the figure by more than two points without the audit saying that it cannot be trusted."""
     x, y = judged()
     fake = kind(classifier("cnn", defence)).eval()
-    verdict = sparring.evaluate(fake, (x, y), THREAT, RANDOM_ATTACKS if kind in RANDOM else ATTACKS, curve=())
+    verdict = sparring.evaluate(fake, (x, y), THREAT, RANDOM_ATTACKS if kind in DRAWN else ATTACKS, curve=())
     assert verdict.audit
     if verdict.trustworthy:
         with torch.random.fork_rng(devices=[]):
             torch.random.manual_seed(0)
-            left = adaptive_attack(fake, x, y, 20 if kind in RANDOM else 1)
+            left = adaptive_attack(fake, x, y, 20 if kind in DRAWN else 1)
         assert verdict.robust.value <= left + POINTS
 
 
@@ -229,6 +240,12 @@ def test_how_a_fake_must_be_attacked_is_found_out(
     assert found == EXPECTED[kind]
     led = usefulness(as_attacked(fake, found, THREAT), x[:32], y[:32], THREAT)
     assert kind is OneStep or (led is not None and led > 0.75)
+
+
+def test_the_report_has_words_for_all_that_can_be_found_out() -> None:
+    """Each way is a key of the report's sentences, which may not know this package."""
+    ways = {PROBABILITIES, RANDOM, STEPS, CUT, ESTIMATED, OPAQUE}
+    assert set(report_audit._FOUND) == ways
 
 
 FAILED = {

@@ -189,7 +189,7 @@ def lively() -> StudyResult:
             made.evaluation,
             audit=checks,
             flags=flags if place == 0 else (),
-            detected=("bpda",) if place == 0 else (),
+            detected=("steps without a gradient",) if place == 0 else (),
             adaptation=("eot",) if place == 1 else (),
             arrays=images,
         )

@@ -56,7 +56,7 @@ def test_how_a_model_was_attacked_is_said_in_words(audited):
     assert "as they are" in audit.attacked(plain)
     declared = audit.attacked(replace(plain, adaptation=("bpda", "eot")))
     assert declared.startswith("Attacked with substitute gradients where the model has none (BPDA) and with gradients")
-    found = audit.attacked(replace(plain, detected=("eot", "something new")))
+    found = audit.attacked(replace(plain, detected=("random", "something new")))
     assert found.startswith("No part of the model says so")
     assert "(EOT) and something new" in found
 

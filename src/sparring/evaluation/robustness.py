@@ -144,7 +144,7 @@ def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluati
         note=given.note,
         classes=given.classes or tuple(map(str, range(bout.clean.shape[1]))),
         threat=repr(threat),
-        adaptation=tuple(sorted(adaptation(subject.model))),
+        adaptation=tuple(sorted(adaptation(subject.bare))),
         detected=subject.detected,
         calibration=calibration(bout.clean, bout.y),
         robust_calibration=calibration(bout.worst, bout.y),

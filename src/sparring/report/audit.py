@@ -77,7 +77,7 @@ def matrix(rows: Sequence[Row]) -> Matrix | None:
 def attacked(evaluation: Evaluation) -> str:
     """Say in a sentence how the model was attacked: what it called for, and what was found out."""
     declared = [_WAYS.get(way, way) for way in evaluation.adaptation]
-    found = [_WAYS.get(way, way) for way in evaluation.detected]
+    found = [_FOUND.get(way, way) for way in evaluation.detected]
     sentences = [f"Attacked {format.listed(declared)}, as the model itself calls for."] if declared else []
     if found:
         sentences.append(f"No part of the model says so, but it called for more: attacked {format.listed(found)}.")
@@ -87,15 +87,23 @@ def attacked(evaluation: Evaluation) -> str:
 def briefly(evaluation: Evaluation) -> str:
     """Say in a few words what the attacks did besides following gradients; nothing if that was enough."""
     declared = [way.upper() for way in evaluation.adaptation]
-    found = [
-        f"{way.upper()}, as the audit found out" for way in evaluation.detected if way not in evaluation.adaptation
-    ]
-    return f"attacked with {format.listed(declared + found)}" if declared or found else ""
+    known = f"attacked with {format.listed(declared)}" if declared else ""
+    found = f"found out and attacked so: {format.listed(list(evaluation.detected))}" if evaluation.detected else ""
+    return "; ".join(part for part in (known, found) if part)
 
 
 _WAYS = {
     "bpda": "with substitute gradients where the model has none (BPDA)",
     "eot": "with gradients averaged over the model's randomness (EOT)",
+}
+
+_FOUND = {
+    "outputs are probabilities": "on the logarithms of the probabilities that it gives",
+    "random": "with gradients averaged over the model's randomness (EOT)",
+    "steps without a gradient": "straight through its steps, which have no gradient (BPDA)",
+    "gradients cut off": "past what cuts its gradients off",
+    "shattered gradients": "with gradients estimated from values, as its own lead nowhere",
+    "no gradient at all": "by search alone, as it has no gradient",
 }
 
 

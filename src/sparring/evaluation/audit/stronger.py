@@ -135,7 +135,7 @@ def losses(subject: Subject) -> Finding:
 
 def adaptive(subject: Subject) -> Finding:
     """Attack as one who does not know the defence: that must not do better than one who does."""
-    needs = adaptation(subject.model)
+    needs = adaptation(subject.bare)
     if not needs and not subject.detected:
         return Finding("not run", "the model is attacked as it is")
     known = f"declared: {', '.join(sorted(needs)) or 'nothing'}; found out: {', '.join(subject.detected) or 'nothing'}"
