@@ -23,7 +23,7 @@ from sparring.report import audit as report_audit
 
 THREAT = sparring.Linf(0.1)
 ATTACKS = ("fgsm()", "autoattack(steps=20, queries=200)")
-RANDOM_ATTACKS = ("pgd(steps=20, loss='margin')", "pgd(steps=20)")
+RANDOM_ATTACKS = ("pgd(steps=40, loss='margin')", "pgd(steps=40)")
 POINTS = 0.02 + 1e-6
 
 
@@ -169,11 +169,11 @@ DRAWN = (Noise, Resize)
 def adaptive_attack(fake: Fake, x: Tensor, y: Tensor, draws: int) -> float:
     """Return what is left of a fake attacked through what is behind it: plain PGD, its images tried on the fake.
 
-    Written for these fakes alone, in nothing but torch: margin and cross-entropy, three restarts of 40 steps each. The
-    image that the fake has most trouble with is kept, and judged once more in the end.
+    Written for these fakes alone, in nothing but torch: margin and cross-entropy, 40 steps each, of what is not random
+    three times. The image that the fake has most trouble with is kept, and judged once more in the end.
     """
     worst, most = x.clone(), lead(fake, x, y, draws)
-    for restart in range(6):
+    for restart in range(2 if draws > 1 else 6):
         moved = (x + THREAT.eps * (2 * torch.rand_like(x) - 1)).clamp(0, 1)
         for _ in range(40):
             moved.requires_grad_(True)
