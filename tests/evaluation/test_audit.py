@@ -317,6 +317,27 @@ def test_the_gallery_shows_the_same_examples_at_every_eps(classifier: Classifier
     assert judge(classifier("cnn", "pgd"), judged()).curve is None
 
 
+def test_no_check_asks_about_more_images_at_once_than_the_attacks_do(
+    classifier: Classifier, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of large images in one batch would not fit in memory; only what is found out asks of 32."""
+
+    class Narrow(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> Tensor:
+            assert len(x) <= 32
+            return self.net(x)
+
+    monkeypatch.setattr("sparring.attacks.crafting.CPU_EXAMPLES", 16)
+    x, y = (part.repeat(3, *[1] * (part.ndim - 1)) for part in judged())
+    model = Narrow(classifier("mlp", "pgd")).eval()
+    verdict = judge(model, (x, y), ("fgsm()", "pgd(steps=12)"), audit="full")
+    assert len(verdict.audit) == len(CHECKS)
+
+
 def test_several_trainings_are_audited_by_the_worst_of_them() -> None:
     passed, failed = (Checked("noise", kind, kind) for kind in ("passed", "fail"))
     (pooled,) = _audits([(passed,), (failed,), (passed,)])

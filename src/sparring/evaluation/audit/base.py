@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import Adversarial, Attack
 from sparring.attacks.base import device_of
+from sparring.attacks.crafting import suitable_batch
 from sparring.core.results import Certified, Estimate, NormStatistics, Outcome
 from sparring.core.statistics import clopper_pearson
 from sparring.core.threat import ThreatModel
@@ -76,6 +77,11 @@ class Subject:
             return places
         generator = torch.Generator().manual_seed(self.conditions.seed)
         return places[torch.randperm(len(places), generator=generator)[:most]].sort().values
+
+    def batches(self, places: Tensor) -> tuple[Tensor, ...]:
+        """Return these places in as many at once as are attacked elsewhere: large images do not all fit in memory."""
+        where = device_of(self.model, self.bout.x)
+        return torch.split(places, self.conditions.batch_size or suitable_batch(self.bout.x, where))
 
     def on_device(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images and labels at these places, where the model is."""

@@ -50,12 +50,12 @@ def silent_success(subject: Subject) -> Finding:
         return Finding("not run", "the model is random: one look tells little")
     watched, lost = 0, []
     for attack in subject.attacks:
-        places = _affordable(subject, attack)
-        if not len(places) or attack.kind == "minimal" or isinstance(attack, Transfer):
+        if attack.kind == "minimal" or isinstance(attack, Transfer):
             continue
-        oracle, fooled = _watch(subject, attack, places)
-        watched += len(places)
-        lost += places[(oracle.best[-1] > CLEARLY).cpu() & ~fooled].tolist()
+        for places in subject.batches(_affordable(subject, attack)):
+            oracle, fooled = _watch(subject, attack, places)
+            watched += len(places)
+            lost += places[(oracle.best[-1] > CLEARLY).cpu() & ~fooled].tolist()
     if not watched:
         return Finding("not run", "nothing stands, or no attack is worth a second look")
     if lost:
@@ -70,17 +70,24 @@ def unfinished(subject: Subject) -> Finding:
     places = subject.some(subject.standing)
     if attack is None or not len(places):
         return Finding("not run", "nothing stands" if attack else "no attack of many steps was listed")
-    oracle, fooled = _watch(subject, attack, places)
-    course = torch.stack(oracle.best[1:])[:, ~fooled.to(oracle.best[0].device)]
-    if len(course) <= LAST or not course.shape[1]:
-        return Finding("not run", f"{attack.name} asks too little to tell")
-    gained, late = course[-1] - course[0], course[-1] - course[-1 - LAST]
+    gains = [_gained(*_watch(subject, attack, rows)) for rows in subject.batches(places)]
+    gained, late = (torch.cat(parts) for parts in zip(*gains, strict=True))
+    if not len(gained):
+        return Finding("not run", f"{attack.name} asks too little to tell, or nothing withstood it")
     told = gained > 0
     share = float((late[told] / gained[told]).mean()) if bool(told.any()) else 0.0
     evidence = f"the last {LAST} questions of {attack} brought {share:.1%} of all that it gained"
     return Finding(
         "warn" if share > UNFINISHED else "passed", evidence, attack="" if share <= UNFINISHED else "autoattack()"
     )
+
+
+def _gained(oracle: Watched, fooled: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the course gained on each example that withstood it, in all and in its last questions, (n,) each."""
+    course = torch.stack(oracle.best[1:])[:, ~fooled.to(oracle.best[0].device)]
+    if len(course) <= LAST:
+        return course.new_empty(0), course.new_empty(0)
+    return course[-1] - course[0], course[-1] - course[-1 - LAST]
 
 
 def _climber(attack: Attack) -> Attack | None:

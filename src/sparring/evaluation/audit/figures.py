@@ -5,6 +5,7 @@ from torch import Tensor
 
 from sparring.attacks import FGSM, craft
 from sparring.attacks.losses import succeeded
+from sparring.core.randomness import seeded
 from sparring.core.statistics import mcnemar_p
 from sparring.evaluation.audit.base import SIGNIFICANT, Finding, Subject
 from sparring.evaluation.curve import predictions
@@ -37,11 +38,9 @@ def many_steps(subject: Subject) -> Finding:
 
 def label_leaking(subject: Subject) -> Finding:
     """Attack right and wrong examples alike by FGSM: a model that does better then has been told the label."""
-    places = subject.some(torch.arange(len(subject.bout.y)), ASKED)
-    x, y = subject.on_device(places)
-    crafting = subject.conditions.crafting_for(subject.model)
-    moved = craft(FGSM(), subject.model, x, y, subject.threat, seed=subject.conditions.seed, crafting=crafting)
-    wrong = succeeded(predictions(subject.model, moved, draws=subject.conditions.draws(subject.model)), y).cpu()
+    most = max(subject.probes, ASKED // subject.conditions.draws(subject.model))
+    places = subject.some(torch.arange(len(subject.bout.y)), most)
+    wrong = torch.cat([_wrong_under_fgsm(subject, rows) for rows in subject.batches(places)])
     before = ~subject.bout.right[places]
     gained, lost = before & ~wrong, int((wrong & ~before).sum())
     count = int(gained.sum())
@@ -50,6 +49,16 @@ def label_leaking(subject: Subject) -> Finding:
         text = f"{evidence}: the attack tells the model the label"
         return Finding("fail", text, subject.named(places[gained]), 'pgd(steps=40, loss="margin")')
     return Finding("passed", evidence)
+
+
+def _wrong_under_fgsm(subject: Subject, places: Tensor) -> Tensor:
+    """Return which of these examples are wrong once FGSM has moved them, (n,), those that were wrong before, too."""
+    model, conditions, (x, y) = subject.model, subject.conditions, subject.on_device(places)
+    with seeded(conditions.seed):  # a random model's own noise
+        moved = craft(
+            FGSM(), model, x, y, subject.threat, seed=conditions.seed, crafting=conditions.crafting_for(model)
+        )
+    return succeeded(predictions(model, moved, len(x), draws=conditions.draws(model)), y).cpu()
 
 
 def threat_kept(subject: Subject) -> Finding:
