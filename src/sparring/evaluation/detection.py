@@ -81,7 +81,7 @@ def usefulness(
                 model, torch.arange(len(x), device=x.device), crafting=adapted(Crafting(draws=draws), model)
             )
             value, grad, _ = oracle.value_and_gradient(x, lambda logits: margin(logits, y))
-        except (InputError, RuntimeError):
+        except (InputError, RuntimeError):  # torch's: the graph ends before x, or gradients passed on broke it
             return None
         shares = [_beaten(oracle, x, y, grad.nan_to_num(0), threat, threat.reach(x) * part) for part in REACHES]
     return max(shares) if bool(value.isfinite().all()) else 0.5

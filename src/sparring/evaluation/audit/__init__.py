@@ -21,7 +21,7 @@ CHECKS = (
     Check("probabilities", "the model gives logits, not probabilities", behaviour.probabilities),
     Check("zero gradients", "no example is without a gradient", behaviour.zero_gradients, passes=4),
     Check("broken graph", "a gradient reaches the image", behaviour.broken_graph),
-    Check("test-time optimisation", "no backward pass inside a prediction", behaviour.test_time_optimisation),
+    Check("test-time optimisation", "no backward pass inside a prediction", behaviour.optimises_itself),
     Check("noisy landscape", "tiny changes move the loss little, gradients lead somewhere", behaviour.noisy_landscape),
     Check("silent success", "no attack loses what it has found", course.silent_success, passes=100),
     Check("unfinished optimisation", "the last steps bring nothing more", course.unfinished, passes=100),

@@ -121,7 +121,7 @@ def _of(loss: Callable[[Tensor, Tensor], Tensor], y: Tensor, logits: Tensor) -> 
     return loss(logits, y)
 
 
-def test_time_optimisation(subject: Subject) -> Finding:
+def optimises_itself(subject: Subject) -> Finding:
     """Look whether the model runs a backward pass of its own when it predicts."""
     x = subject.bout.x[:FEW]
     with _Spy() as spy:
