@@ -1,10 +1,11 @@
 """The tables of the studies' pages, from their committed results."""
 
+from math import isnan
 from pathlib import Path
 
 from sparring.core.records import load
 from sparring.core.results import Curve, Estimate
-from sparring.core.study_results import StudyResult, Unit
+from sparring.core.study_results import Figure, StudyResult, Unit
 from sparring.report.panels import calibrations
 
 
@@ -21,6 +22,7 @@ def study_tables(results: Path) -> dict[str, str]:
 def of(result: StudyResult) -> dict[str, str]:
     """Return one study's tables by place."""
     found = {"figures": figures(result), "attacks": attacks(result), "curve": curves(result, sweep=False)}
+    found |= {name: table(result) for name, table in WHERE_ANY.items() if table(result)}
     ways = list(dict.fromkeys(curve.conditions for row in result.rows for curve in row.sweep))
     found |= {f"sweep {way}".strip(): curves(result, sweep=True, way=way) for way in ways}
     if any(row.repeats for row in result.rows):
@@ -34,7 +36,7 @@ def printed(value: Estimate | None, unit: Unit) -> str:
     """Return a share in per cent, or a distance as it is, with its interval."""
     if unit == "share" or value is None or value.n == 0:
         return percent(value)
-    return f"{value.value:.3g} ({value.low:.3g} to {value.high:.3g})"
+    return f"{value.value:.3g}" + ("" if isnan(value.low) else f" ({value.low:.3g} to {value.high:.3g})")
 
 
 def percent(value: Estimate | None) -> str:
@@ -78,7 +80,7 @@ def curves(result: StudyResult, *, sweep: bool, way: str = "") -> str:
         chosen: tuple[Curve, ...] = (
             tuple(curve for curve in row.sweep if curve.conditions == way) if sweep else row.evaluation.curves[:1]
         )
-        if row.sweep:
+        if row.sweep or not any(other.sweep for other in result.rows):
             drawn[row.name] = {p.eps: p.accuracy.value for curve in chosen for p in curve.points}
     grid = list(next(iter(drawn.values())))
     lines = [f"| row | {' | '.join(f'{eps:g}' for eps in grid)} |", "| --- " * (len(grid) + 1) + "|"]
@@ -116,3 +118,51 @@ def findings(result: StudyResult) -> str:
     claims = [f for f in result.findings if not any(f.claim.startswith(f"{row.name}: ") for row in result.rows)]
     lines += [f"| {f.claim} | **{f.verdict}** | {f.sentence} |" for f in claims]
     return "\n".join(lines)
+
+
+def nearest(result: StudyResult) -> str:
+    """Return how near the images of each minimal attack lie, and of them all, a line a row."""
+    rows = [row for row in result.rows if row.nearest]
+    names = [name.split("(")[0] for row in rows[:1] for name in (row.nearest.attacked if row.nearest else ())]
+    heads = ["row", *(f"{name}, median" for name in names), "least of them, mean"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in rows:
+        each = row.nearest.attacked.values() if row.nearest else ()
+        least = next((figure.honest for figure in row.figures if figure.name == "distance"), None)
+        cells = [f"{attacked.median_distance:.3g}" for attacked in each]
+        lines.append(f"| {' | '.join([row.name, *cells, printed(least, 'number')])} |")
+    return "\n".join(lines) if rows else ""
+
+
+def generatives(result: StudyResult) -> str:
+    """Return how good each generative model is."""
+    lines = ["| model | figure | value |", "| --- " * 3 + "|"]
+    lines += [f"| {g.name} | {m.name} | {printed(m.value, m.unit)} |" for g in result.generatives for m in g.quality]
+    return "\n".join(lines) if result.generatives else ""
+
+
+def shown(result: StudyResult) -> str:
+    """Return each row's accuracy on images that were made on others, and in brackets on such made on itself."""
+    names = {f.name: None for row in result.rows for f in row.figures if f.name.startswith(SHOWN)}
+    heads = [name.removeprefix("accuracy under ") for name in names]
+    lines = [f"| row | {' | '.join(heads)} |", "| --- " * (len(heads) + 1) + "|"]
+    for row in result.rows:
+        of = {f.name: f for f in row.figures}
+        lines.append(f"| {' | '.join([row.name, *(_both(of.get(name)) for name in names)])} |")
+    return "\n".join(lines) if names else ""
+
+
+def _both(figure: Figure | None) -> str:
+    if figure is None or figure.compatibility.n == 0:
+        return "-"
+    honest = "" if figure.honest is None else f" ({100 * figure.honest.value:.1f})"
+    return f"{100 * figure.compatibility.value:.1f}{honest}"
+
+
+def geometries(result: StudyResult) -> str:
+    """Return what each figure of where adversarial images lie shows."""
+    return "\n".join(f"- {plot.title}: {plot.sentence}" for found in result.geometries for plot in found.plots)
+
+
+SHOWN = ("accuracy under ", "fooling rate of ")
+WHERE_ANY = {"nearest": nearest, "generatives": generatives, "shown": shown, "geometries": geometries}

@@ -338,6 +338,17 @@ def test_no_check_asks_about_more_images_at_once_than_the_attacks_do(
     assert len(verdict.audit) == len(CHECKS)
 
 
+def test_where_nothing_stands_the_audit_says_so(judged: Judged) -> None:
+    x, _ = judged()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    wrong = (model(x).argmax(1) + 1) % 10
+    verdict = judge(model, (x, wrong), ("fgsm()", "pgd(steps=3)"), audit="full")
+    assert verdict.robust.value == 0
+    of = {checked.check: checked for checked in verdict.audit}
+    assert of["silent success"].outcome == of["unfinished optimisation"].outcome == "not run"
+    assert "nothing stands" in of["silent success"].evidence
+
+
 def test_several_trainings_are_audited_by_the_worst_of_them() -> None:
     passed, failed = (Checked("noise", kind, kind) for kind in ("passed", "fail"))
     (pooled,) = _audits([(passed,), (failed,), (passed,)])

@@ -80,8 +80,8 @@ class Subject:
 
     def batches(self, places: Tensor) -> tuple[Tensor, ...]:
         """Return these places in as many at once as are attacked elsewhere: large images do not all fit in memory."""
-        where = device_of(self.model, self.bout.x)
-        return torch.split(places, self.conditions.batch_size or suitable_batch(self.bout.x, where))
+        size = self.conditions.batch_size or suitable_batch(self.bout.x, device_of(self.model, self.bout.x))
+        return torch.split(places, size) if len(places) else ()
 
     def on_device(self, places: Tensor) -> tuple[Tensor, Tensor]:
         """Return the images and labels at these places, where the model is."""
