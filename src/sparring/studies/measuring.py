@@ -122,7 +122,8 @@ class Measure:
         if not plan.distances:
             return None
         examples, threat = plan.attacked or plan.examples, f"{plan.distance_norm}(inf)"
-        return judge(fitted, dataset, Judgement(threat, plan.distances, plan.split, examples, (), seed))[0]
+        settings = Judgement(threat, plan.distances, plan.split, examples, (), seed, audit="off")  # beside one audited
+        return judge(fitted, dataset, settings)[0]
 
     def _distance(self, row: RowPlan, nearest: Evaluation) -> Figure:
         """Return how near images lie that fool: by the first of the attacks, and honestly by the best of all."""
