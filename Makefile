@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PEERS := build/peers
 
-.PHONY: demo test check bench bench-attacks bench-training format clean
+.PHONY: demo test check bench bench-attacks bench-training bench-recovery bench-masks format clean
 
 demo: $(READY)  ## train four defences on the built-in digits, attack them, write reports/demo/report.html
 	$(BIN)/sparring study demo
@@ -26,6 +26,12 @@ bench-attacks: $(PEERS)/ready  ## our attacks beside other libraries', by hand: 
 
 bench-training: $(PEERS)/ready  ## what our training steps cost, beside bare passes and other trainers, by hand
 	PYTHONPATH=$(PEERS)/TRADES $(PEERS)/bin/python benchmarks/training.py $(ARGUMENTS)
+
+bench-recovery: $(READY)  ## latent recovery of all MNIST images, by hand; ARGUMENTS="--model RUN --classifier RUN"
+	$(BIN)/python benchmarks/recovery.py $(ARGUMENTS)
+
+bench-masks: $(READY)  ## speed on photographs, by hand: a quiet machine and ten minutes
+	$(BIN)/python benchmarks/masks.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

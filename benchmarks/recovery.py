@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a run of a generative model of MNIST with an encoder")
     parser.add_argument("--classifier", required=True, help="a run of a classifier of MNIST")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--recovery", default="recovery(steps=60)")
+    parser.add_argument("--recovery", default="recovery(steps=30)")
     parser.add_argument("--images", type=int, default=60_000)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

@@ -10,6 +10,7 @@ import tomli_w
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from sparring.attacks.preparing import opened
 from sparring.core.errors import InputError
 from sparring.core.spec import Component, convert, literal, suggest
 from sparring.core.trainable import Learner, Setup
@@ -21,7 +22,7 @@ from sparring.generative import Generative, GenerativeNetwork
 from sparring.generative.saved import load_generative
 from sparring.models import MODELS, Model, assemble
 from sparring.models.mask import Masked
-from sparring.models.saved import load
+from sparring.models.saved import load, load_perturber
 from sparring.models.wrappers import Normalisation, normaliser
 from sparring.training.loop import Plan, train
 from sparring.training.monitor import Monitor
@@ -170,13 +171,15 @@ def fit(
         fabric.device,
         lambda: (split.x, split.y, split.ids),
     )
+    trainable = opened(
+        recipe.trainable,
+        load=lambda name: load(Run.find(name, Path(runs)).path),
+        load_perturber=lambda name: load_perturber(Run.find(name, Path(runs)).path),
+    )
     run.write_recipe(recipe.to_toml())
     plan = Plan(recipe.epochs, recipe.batch_size, recipe.seed, recipe.augmentation)
-    state = train(
-        recipe.trainable, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet)
-    )
-    companions = recipe.trainable.companions(state)
-    deployed = recipe.trainable.deploy(state)
+    state = train(trainable, split, setup, plan, run=run, fabric=fabric, monitor=Monitor(recipe.title, quiet=quiet))
+    companions, deployed = trainable.companions(state), trainable.deploy(state)
     networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
     description: dict[str, object] = {name: call for name, (call, _) in companions.items()}
     if isinstance(deployed, GenerativeNetwork):

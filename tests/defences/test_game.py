@@ -165,6 +165,37 @@ def test_alone_the_adversary_learns_and_the_defender_stays_bit_for_bit(tmp_path:
     assert verdict.robust.high < noise.robust.low
 
 
+def test_a_classifier_trains_on_the_images_of_a_perturber_that_is_trained_already(tmp_path: Path) -> None:
+    """The attacks that a recipe names by their runs are opened before training, however deep inside the defence."""
+    trained = play_standard(tmp_path)
+    first = play(
+        GanGame(threat=Linf(0.3), perturber=SMALL, defender=trained.run.path.name, defender_updates=0), tmp_path
+    )
+    attack = f"learned(run='{first.run.path.name}')"
+    for defence in (
+        f"adversarial(attack={attack}, threat=linf(0.3))",
+        f"ema(adversarial(attack={attack}, threat=linf(0.3)))",
+    ):
+        fitted = fit(Recipe.of({**DIGITS, "defence": defence, "epochs": 5}), runs=tmp_path, quiet=True)
+        left = [
+            evaluate(model, "digits()", "linf(0.3)", attack, curve=(), load_perturber=lambda name: of(tmp_path / name))
+            for model in (trained.model, fitted.model)
+        ]
+        assert left[1].robust.low > left[0].robust.high
+    missing = Recipe.of(
+        {**DIGITS, "defence": "adversarial(attack=learned(run='nowhere'), threat=linf(0.3))", "epochs": 1}
+    )
+    with pytest.raises(InputError, match="nowhere"):
+        fit(missing, runs=tmp_path, quiet=True)
+
+
+def test_a_classifier_trains_on_images_made_on_another(tmp_path: Path) -> None:
+    other = play_standard(tmp_path).run.path.name
+    defence = f"adversarial(attack=transfer(surrogate='{other}', attack=fgsm()), threat=linf(0.2))"
+    fitted = fit(Recipe.of({**DIGITS, "defence": defence, "epochs": 2}), runs=tmp_path, quiet=True)
+    assert fitted.run.read_metrics()[-1].metrics["adversarial_accuracy"] > 0.5
+
+
 def play_standard(runs: Path) -> Fitted:
     return fit(Recipe.of({**DIGITS, "defence": "standard()", "epochs": 5}), runs=runs, quiet=True)
 

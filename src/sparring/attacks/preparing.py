@@ -1,8 +1,9 @@
-"""Attacks that learn from examples before they perturb others, and `prepared`, which makes any attack ready to run."""
+"""Attacks that learn from examples before they perturb others, and what makes any attack ready."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import fields, replace
+from typing import TypeVar
 
 from torch import Tensor, nn
 
@@ -10,8 +11,12 @@ from sparring.attacks.base import Attack
 from sparring.attacks.learned import Learned
 from sparring.attacks.transfer import Transfer
 from sparring.core.errors import InputError
+from sparring.core.spec import Component
 from sparring.core.threat import ThreatModel
 from sparring.models.perturber import PerturberNetwork
+
+Part = TypeVar("Part", bound=Component)
+Inner = TypeVar("Inner", bound=Component)
 
 
 class LearnedAttack(Attack, ABC):
@@ -41,6 +46,27 @@ def no_perturber(name: str) -> PerturberNetwork:
     raise InputError(f"learned: no perturber is at hand for {name!r}; use Learned(run={name!r}).with_network(network)")
 
 
+def opened(
+    part: Part,
+    *,
+    load: Callable[[str], nn.Module] = no_surrogate,
+    load_perturber: Callable[[str], PerturberNetwork] = no_perturber,
+) -> Part:
+    """Return an attack, or a component that holds some, with the runs opened that its attacks name, however deep.
+
+    `load` gives the model that a surrogate's name stands for, `load_perturber` the perturber of a run; none is called
+    for what is open.
+    """
+    found: Component = part
+    if isinstance(found, Learned) and found.network is None:
+        found = found.with_network(load_perturber(found.run))
+    if isinstance(found, Transfer) and found.model is None:
+        found = found.with_model(load(found.surrogate))
+    found = _with_inner(found, Component, lambda inner: opened(inner, load=load, load_perturber=load_perturber))
+    assert isinstance(found, type(part))
+    return found
+
+
 def prepared(
     attack: Attack,
     model: nn.Module,
@@ -53,25 +79,38 @@ def prepared(
 ) -> Attack:
     """Return `attack` ready to run on `model`: what it names opened and what learns fitted, however deep inside.
 
-    `examples` gives the images and labels to learn from, `load` the model that a surrogate's name stands for,
-    `load_perturber` the perturber of a run; none is called unless it is needed, nor what is ready changed. An attack
-    inside a transfer learns from the surrogate.
+    `examples` gives the images and labels to learn from; it is not called unless it is needed, nor what is ready
+    changed. An attack inside a transfer learns from the surrogate. `load` and `load_perturber`: see `opened`.
     """
-    if isinstance(attack, Learned):
-        return attack if attack.network is not None else attack.with_network(load_perturber(attack.run))
+    return _fitted(opened(attack, load=load, load_perturber=load_perturber), model, threat, examples, seed)
+
+
+def _fitted(
+    attack: Attack,
+    model: nn.Module,
+    threat: ThreatModel | str,
+    examples: Callable[[], tuple[Tensor, Tensor]],
+    seed: int,
+) -> Attack:
     if isinstance(attack, Transfer):
-        model = load(attack.surrogate) if attack.model is None else attack.model
-        attack = attack.with_model(model)
+        assert attack.model is not None
+        model = attack.model
 
-    def ready(part: object) -> object:
-        if isinstance(part, tuple):
-            return tuple(map(ready, part))
-        if not isinstance(part, Attack):
-            return part
-        return prepared(part, model, threat, examples=examples, load=load, load_perturber=load_perturber, seed=seed)
-
-    inner = {f.name: ready(getattr(attack, f.name)) for f in fields(attack) if f.init}  # type: ignore[arg-type]  # as below
-    attack = replace(attack, **inner)  # type: ignore[type-var]  # every attack is a dataclass
+    attack = _with_inner(attack, Attack, lambda inner: _fitted(inner, model, threat, examples, seed))
     if isinstance(attack, LearnedAttack) and not attack.fitted:
         return attack.fit(model, *examples(), threat, seed=seed)
     return attack
+
+
+def _with_inner(part: Part, kind: type[Inner], change: Callable[[Inner], Inner]) -> Part:
+    """Return a component with all of this kind among its arguments changed; itself where they stay what they were."""
+
+    def within(value: object) -> object:
+        if isinstance(value, tuple):
+            inner = tuple(map(within, value))
+            return value if all(new is old for new, old in zip(inner, value, strict=True)) else inner
+        return change(value) if isinstance(value, kind) else value
+
+    given = {f.name: getattr(part, f.name) for f in fields(part) if f.init}  # type: ignore[arg-type]  # as below
+    changed = {name: new for name, old in given.items() if (new := within(old)) is not old}
+    return replace(part, **changed) if changed else part  # type: ignore[type-var]  # every component is a dataclass

@@ -1,0 +1,94 @@
+"""Speed on photographs: `make bench-masks`. A network of ImageNet images, a universal perturbation, and PCA of many.
+
+Needs the ImageNet sample with SqueezeNet's weights, and CIFAR-10 as an image folder, below SPARRING_DATA; what they
+decode to is cached before anything is timed. By hand: a quiet machine and ten minutes.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from sparring.attacks import Universal, craft, fooling_rate
+from sparring.core.threat import Linf
+from sparring.data import load
+from sparring.evaluation.curve import predictions
+from sparring.models import MODELS, assemble
+from sparring.models.wrappers import normaliser
+from speed import cpu_name, shortest_of_rounds
+
+RESULTS = Path(__file__).parent / "results" / "masks-speed.json"
+IMAGES = 'folder("imagenet-sample/images.zip", test=0.5, validation=0.0, drawn_from="whole")'
+MODEL = 'squeezenet(weights="imagenet-sample/squeezenet1_0.safetensors")'
+WITHIN = Linf(10 / 255)
+PCA = """
+import resource, time
+from sparring.core.trainable import Setup
+from sparring.data import load
+from sparring.defences.masks import PCA
+split = load('folder("cifar10")').train
+setup = Setup((3, 32, 32), 10, None, None, training=lambda: (split.x, split.y, split.ids))
+begin = time.perf_counter()
+axes, seconds = PCA(variance=0.99, examples=10_000).fit(setup).axes, time.perf_counter() - begin
+print(len(axes), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def squeezenet() -> nn.Module:
+    """Return the network as it was released."""
+    model = MODELS.parse(MODEL)
+    network = model.build((3, 224, 224), 1000)
+    model.fill(network)
+    return assemble(normaliser("none", load(IMAGES).train), network).eval()
+
+
+def passes(model: nn.Module) -> dict[str, float]:
+    """All judged images from the folder to logits, against passes over tensors in batches that suit a bare loop."""
+    tensors = load(IMAGES).test.images().split(25)
+
+    def bare() -> None:
+        with torch.inference_mode():
+            for batch in tensors:
+                model(batch)
+
+    a, b = shortest_of_rounds(lambda: predictions(model, load(IMAGES).test.images()), bare)
+    return {"ours_s": a, "bare_s": b, "ratio": a / b, "target": 1.1}
+
+
+def universal(model: nn.Module) -> dict[str, float]:
+    """One perturbation fitted on half of the images, judged on the other half."""
+    data, begin = load(IMAGES), time.perf_counter()
+    fitted = Universal().fit(model, data.train.x, data.train.y, WITHIN)
+    seconds = time.perf_counter() - begin
+    x, y = data.test.images(), data.test.y
+    before, rates = predictions(model, x), {}
+    signs = Universal(method="random_signs").fit(model, data.train.x, data.train.y, WITHIN)
+    for name, attack in (("fooling_rate", fitted), ("random_signs", signs)):
+        rates[name] = fooling_rate(before, predictions(model, craft(attack, model, x, y, WITHIN)))
+    return {"seconds": seconds, "target": 300.0, **rates, "least_fooling_rate": 0.6}
+
+
+def pca() -> dict[str, float]:
+    """Fit on 10,000 images of CIFAR-10, in a process of its own."""
+    load('folder("cifar10")')
+    done = subprocess.run([sys.executable, "-c", PCA], capture_output=True, text=True, check=True)
+    components, seconds, peak = map(float, done.stdout.split())
+    return {"seconds": seconds, "target": 60.0, "peak_mb": peak, "most_mb": 3000.0, "components": components}
+
+
+def main() -> None:
+    """Measure all, print the table, and write it to benchmarks/results/masks-speed.json."""
+    model = squeezenet()
+    found = {"passes": passes(model), "universal": universal(model), "pca": pca()}
+    for name, figures in found.items():
+        print(f"{name:20}", "  ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+    machine = {"cpu": cpu_name(), "threads": torch.get_num_threads(), "torch": torch.__version__}
+    RESULTS.write_text(json.dumps({"machine": machine, "figures": found}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
