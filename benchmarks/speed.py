@@ -30,10 +30,10 @@ RESULTS = Path(__file__).parent / "results" / "speed.json"
 TRAINED_ON = {"mlp()": 55_000, "lenet()": 8_000}  # images an epoch: a few seconds each
 
 
-def shortest_of_rounds(*works: Callable[[], object]) -> list[float]:
+def shortest_of_rounds(*works: Callable[[], object], rounds: int = ROUNDS) -> list[float]:
     """Return the least seconds of each piece of work, done in turns."""
     seconds: list[list[float]] = [[] for _ in works]
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for work, times in zip(works, seconds, strict=True):
             begin = time.perf_counter()
             work()

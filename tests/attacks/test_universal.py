@@ -106,6 +106,19 @@ def test_on_held_out_images_it_fools_more_than_random_signs_of_its_size(
     assert learned > signs + 0.25
 
 
+def test_large_images_are_asked_in_portions_and_find_the_same(
+    net: nn.Module, data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    whole = small("gradient").fit(net, data.x, data.y, "l2(1)").delta
+    monkeypatch.setattr("sparring.attacks.crafting.CPU_EXAMPLES", 8)
+    handle = net.register_forward_pre_hook(lambda _, given: asked.append(len(given[0])))
+    portions = small("gradient").fit(net, data.x, data.y, "l2(1)").delta
+    handle.remove()
+    assert max(asked) == 8
+    torch.testing.assert_close(portions, whole, atol=1e-5, rtol=1e-3)
+
+
 @every_threat
 def test_the_control_spends_all_of_eps_on_all_pixels_alike(threat: str, net: nn.Module, data: SimpleNamespace) -> None:
     within = THREATS.parse(threat)

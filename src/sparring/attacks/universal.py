@@ -165,6 +165,10 @@ class _Task:
 
     def gradient(self, image: Tensor, rows: Tensor) -> Tensor:
         """Return the gradient of the smooth fooling rate of these images in the perturbation, (1, C, H, W)."""
+        portions = -(-len(rows) // suitable_batch(self.x, self.x.device))  # large images in more than one
+        return torch.stack([self._summed(image, part) for part in rows.chunk(portions)]).sum(0)
+
+    def _summed(self, image: Tensor, rows: Tensor) -> Tensor:
         oracle, x_adv, y, target = self._minibatch(image, rows, Crafting(draws=1))
         steepness = STEEPNESS / self.typical
         _, grad, _ = oracle.value_and_gradient(x_adv, lambda z: torch.sigmoid(steepness * margin(z, y, target)))
