@@ -3,14 +3,18 @@
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from sparring.core.errors import InputError
 from sparring.core.records import load, save
-from sparring.core.study_results import Figure, Row, StudyResult
+from sparring.core.study_results import Figure, GenerativeRow, Geometry, Row, StudyResult
+from sparring.evaluation.provenance import Stopwatch
 from sparring.studies.plan import EvaluationPlan, RowPlan
 
+Measured = TypeVar("Measured", Row, GenerativeRow, Geometry)
 log = logging.getLogger("sparring")
 
 
@@ -24,32 +28,53 @@ def kept_row(
     shown: tuple[Figure, ...],
     measure: Callable[[], Row],
 ) -> Row:
-    """Return what `measure` gives, or gave before of the same: it is kept under a hash of all that decides it.
+    """Return what `measure` gives, or gave before of the same row, judged and shown the same.
 
-    That is the row, the evaluation's plan, the threat, the data, the runs whose adversaries attack, the figures of
-    images that are shown, and the version.
+    That is the row, the evaluation's plan, the threat, the data, the runs whose adversaries attack, and the figures of
+    images that are shown.
     """
-    text = "\n".join(map(repr, (row, plan, threat, data, sorted(runs.items()), shown, version("sparring"))))
+    return kept(folder, Row, (row, plan, threat, data, sorted(runs.items()), shown), measure)
+
+
+def kept(folder: Path, kind: type[Measured], facts: tuple[object, ...], measure: Callable[[], Measured]) -> Measured:
+    """Return what `measure` gives, or gave before of the same: it is kept under a hash of the `facts` that decide it.
+
+    The version of Sparring is one of them.
+    """
+    text = "\n".join(map(repr, (*facts, version("sparring"))))
     path = folder / "measured" / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}.json"
-    kept = _read(path)
-    if kept is not None:
-        return kept
-    found = measure()
-    provenance = found.evaluation.provenance
-    save(StudyResult(row.name, row.name, "", "", "", (found,), None, (), provenance), path)
+    before = _read(path, kind)
+    if before is not None:
+        return before
+    watch, found = Stopwatch(), measure()
+    save(_alone(found, watch), path)
     return found
 
 
-def _read(path: Path) -> Row | None:
-    """Return the row in a file, or None if there is none or not all of it."""
+def _alone(found: Row | GenerativeRow | Geometry, watch: Stopwatch) -> StudyResult:
+    """Return a record that holds this and nothing else."""
+    result = StudyResult(found.name, found.name, "", "", "", (), None, (), watch.provenance(seed=0, device=""))
+    if isinstance(found, Row):
+        return replace(result, rows=(found,))
+    if isinstance(found, Geometry):
+        return replace(result, geometries=(found,))
+    return replace(result, generatives=(found,))
+
+
+def _read(path: Path, kind: type[Measured]) -> Measured | None:
+    """Return what is in a file, or None if there is none or not all of it."""
     if not path.exists():
         return None
     try:
-        (found,) = load(StudyResult, path).rows
+        (found,) = _held(load(StudyResult, path))
     except (InputError, ValueError) as error:
         log.warning("%s; it is measured again", error)
         return None
-    if path.with_suffix(".npz").exists():
+    if path.with_suffix(".npz").exists() and isinstance(found, kind):
         return found
     log.warning("%s: its arrays are not beside it; it is measured again", path)
     return None
+
+
+def _held(result: StudyResult) -> list[Row | GenerativeRow | Geometry]:
+    return [*result.rows, *result.generatives, *result.geometries]

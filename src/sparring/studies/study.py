@@ -1,6 +1,7 @@
 """Run a study: train what has no finished run, evaluate, and write `results.json` and `report.html`."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from sparring import report
@@ -13,7 +14,7 @@ from sparring.recipe import RUNS, Fitted, Recipe, fit
 from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import Training, expand, fill_in, recipe_of
 from sparring.studies.findings import findings
-from sparring.studies.kept import kept_row
+from sparring.studies.kept import kept, kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import RowPlan, Settings, StudyPlan
 from sparring.studies.pooling import pooled_row
@@ -127,8 +128,12 @@ class Workshop:
         for row, trainings in expanded:
             if row.generative:
                 first = trainings[0]
-                drawing = Drawing(self._plan.evaluation, self._runs, self._looks(expanded, first.seed))
-                found.append(drawing.row(row, first, *self._fit(first.recipe)))
+                looks = self._looks(expanded, first.seed)
+                drawing = Drawing(self._plan.evaluation, self._runs, looks)
+                fitted, dataset = self._fit(first.recipe)
+                facts = (row, self._plan.evaluation, first, dataset.source, looks)
+                measure = partial(drawing.row, row, first, fitted, dataset)
+                found.append(kept(fitted.run.path, GenerativeRow, facts, measure))
         return tuple(found)
 
     def geometries(self, chosen: Settings) -> tuple[Geometry, ...]:
@@ -136,11 +141,14 @@ class Workshop:
         asked = self._plan.evaluation.geometry
         if asked is None:
             return ()
-        return tuple(
-            survey(row.name, *self._fit(of[0].recipe), self._plan.evaluation, asked, self._threat(chosen))
-            for row, of in expand(self._plan, chosen, self._runs)
-            if row.name in asked.on
-        )
+        found, threat = [], self._threat(chosen)
+        for row, of in expand(self._plan, chosen, self._runs):
+            if row.name in asked.on:
+                fitted, dataset = self._fit(of[0].recipe)
+                facts = (row, self._plan.evaluation.draws, self._plan.evaluation.split, asked, threat, dataset.source)
+                measure = partial(survey, row.name, fitted, dataset, self._plan.evaluation, asked, threat)
+                found.append(kept(fitted.run.path, Geometry, facts, measure))
+        return tuple(found)
 
     def _looks(self, expanded: Sequence[tuple[RowPlan, Sequence[Training]]], seed: int) -> str:
         """Return the run of the classifier in whose features images are compared, with this seed if there is one."""
