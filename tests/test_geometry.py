@@ -134,7 +134,11 @@ def test_too_few_images_are_refused() -> None:
         geometry(net, one, one, {}, "1")
 
 
-def test_a_study_surveys_and_its_report_shows(tmp_path: Path) -> None:
+def refused(*_: object, **__: object) -> None:
+    raise AssertionError("measured again")
+
+
+def test_a_study_surveys_and_its_report_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "lie.toml").write_text(TOML)
     result, page = run_study(str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
     (found,) = result.geometries
@@ -150,6 +154,16 @@ def test_a_study_surveys_and_its_report_shows(tmp_path: Path) -> None:
     assert "Where adversarial images lie" in html
     assert found.plots[0].sentence.replace("'", "&#39;") in html
     assert (page.parent / "figures" / "geometry.png").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("sparring.studies.study.survey", refused)  # what was looked at is not looked at again
+        again, _ = run_study(str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path / "again", quiet=True)
+    assert again.geometries == result.geometries
+    for changed in (TOML.replace("examples = 40", "examples = 30"), TOML.replace("linf(0.2)", "linf(0.1)")):
+        (tmp_path / "changed.toml").write_text(changed)
+        with monkeypatch.context() as patch:
+            patch.setattr("sparring.studies.study.survey", refused)
+            with pytest.raises(AssertionError, match="again"):
+                run_study(str(tmp_path / "changed.toml"), runs=tmp_path / "runs", out=tmp_path / "no", quiet=True)
     unknown = tmp_path / "layer.toml"
     unknown.write_text(TOML.replace('layer = "2"', 'layer = "77"').replace("epochs = 3", "epochs = 1"))
     with pytest.raises(InputError, match="no layer '77'"):

@@ -22,6 +22,7 @@ from sparring.generative.saved import load_generative
 from sparring.models.saved import load as load_model
 from sparring.recipe import Recipe, fit
 from sparring.studies import read_plan, run_study
+from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import expand
 from sparring.studies.findings import decide
 from sparring.studies.plan import ClaimPlan
@@ -129,6 +130,22 @@ def test_generative_models_are_trained_with_their_own_seeds_and_serve_all(result
         for repeat in row(result, "drawn alone").repeats
     }
     assert len(vaes) == 2
+
+
+def test_what_was_measured_of_them_is_not_measured_again(
+    result: tuple[StudyResult, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, folder = result
+
+    def refused(*_: object) -> None:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr(Drawing, "row", refused)
+    again, _ = run_study(written(folder), runs=folder / "runs", out=folder / "again", quiet=True)
+    assert again.generatives == found.generatives
+    for one, other in zip(again.generatives, found.generatives, strict=True):
+        assert one.arrays.keys() == other.arrays.keys()
+        assert all(np.array_equal(one.arrays[key], other.arrays[key]) for key in one.arrays)
 
 
 def test_a_single_seed_still_finds_its_generative_models(tmp_path: Path) -> None:
