@@ -235,6 +235,18 @@ def test_a_study_measures_nothing_twice_and_anew_what_has_changed(
     assert measured == [("vanilla", 3), ("vanilla", 5)]
 
 
+def test_a_plan_may_have_the_first_trainings_audited_alone(result: tuple[StudyResult, Path], tmp_path: Path) -> None:
+    study = written(tmp_path, TOML.replace("attacked = 40", "attacked = 40\naudited = 1"))
+    found, _ = run_study(study, runs=result[1] / "runs", out=tmp_path / "out", quiet=True)
+    pairs = [p for p in zip(found.rows, result[0].rows, strict=True) if len(p[0].repeats) == 2]
+    assert pairs
+    for one, both in pairs:
+        assert len(one.evaluation.audit) == len(both.evaluation.audit) > 0
+        assert all(check.evidence.endswith("in 1 of 1 trainings audited)") for check in one.evaluation.audit)
+        assert all(check.evidence.endswith("of 2 trainings audited)") for check in both.evaluation.audit)
+        assert one.evaluation.robust == both.evaluation.robust
+
+
 # -------------------------------------------------------------------------------------------------- figures over seeds
 
 
@@ -374,7 +386,7 @@ def test_what_decides_a_row_decides_whether_it_is_measured_again(
     found = run_study(study, runs=tmp_path / "runs", out=tmp_path / "o", quiet=True)[0].rows[0]
     plan, measured = read_plan(study), []
     given: dict[str, Any] = {"row": plan.rows[0], "plan": plan.evaluation, "threat": "linf(0.1)", "data": "digits()"}
-    given |= {"runs": {"a": "run-1"}, "shown": ()}
+    given |= {"runs": {"a": "run-1"}, "shown": (), "audit": "standard"}
 
     def measure() -> Row:
         measured.append(1)
@@ -388,6 +400,7 @@ def test_what_decides_a_row_decides_whether_it_is_measured_again(
         {"threat": "linf(0.2)"},
         {"data": "mnist()"},
         {"runs": {"a": "run-2"}},
+        {"audit": "off"},
         {"shown": (found.figures[:1] or (Figure("f", None, Estimate(1, 1, 1, 1), None, None),))},
     )
     for change in changes:

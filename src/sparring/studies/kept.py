@@ -11,6 +11,7 @@ from typing import TypeVar
 from sparring.core.errors import InputError
 from sparring.core.records import load, save
 from sparring.core.study_results import Figure, GenerativeRow, Geometry, Row, StudyResult
+from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
 from sparring.studies.plan import EvaluationPlan, RowPlan
 
@@ -26,14 +27,15 @@ def kept_row(
     data: str,
     runs: Mapping[str, str],
     shown: tuple[Figure, ...],
+    audit: Level,
     measure: Callable[[], Row],
 ) -> Row:
     """Return what `measure` gives, or gave before of the same row, judged and shown the same.
 
-    That is the row, the evaluation's plan, the threat, the data, the runs whose adversaries attack, and the figures of
-    images that are shown.
+    That is the row, the evaluation's plan, the threat, the data, the runs whose adversaries attack, the figures of
+    images that are shown, and the audit.
     """
-    return kept(folder, Row, (row, plan, threat, data, sorted(runs.items()), shown), measure)
+    return kept(folder, Row, (row, plan, threat, data, sorted(runs.items()), shown, audit), measure)
 
 
 def kept(folder: Path, kind: type[Measured], facts: tuple[object, ...], measure: Callable[[], Measured]) -> Measured:

@@ -13,6 +13,7 @@ from sparring.core.study_results import Figure, Repeat, Row, Unit
 from sparring.core.threat import ThreatModel
 from sparring.data import Dataset, Split
 from sparring.data.dataset import new_generator
+from sparring.evaluation.audit import Level
 from sparring.evaluation.calibration import calibration
 from sparring.evaluation.checks import catastrophic_overfitting, rising
 from sparring.evaluation.confidence import confidence
@@ -42,12 +43,13 @@ class Measure:
         dataset: Dataset,
         runs: dict[str, str],
         shown: tuple[Figure, ...] = (),
+        audit: Level = "standard",
     ) -> Row:
         """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed.
 
         `shown`: the figures of images that were made elsewhere; see `Showing`.
         """
-        evaluation = self._judged(fitted, dataset, training.seed)
+        evaluation = self._judged(fitted, dataset, training.seed, audit)
         nearest = self._nearest(fitted, dataset, training.seed)
         figures: tuple[Figure, ...] = ()
         sweep: tuple[Curve, ...] = ()
@@ -108,12 +110,12 @@ class Measure:
         model = next(iter(self._models(model).values()))
         return self._read(model, self.examples(dataset, split), self._batch(recipe)).named
 
-    def _judged(self, fitted: Fitted, dataset: Dataset, seed: int) -> Evaluation:
+    def _judged(self, fitted: Fitted, dataset: Dataset, seed: int, audit: Level) -> Evaluation:
         plan = self.plan
         examples = plan.attacked or plan.examples
         means = Crafting(draws=plan.draws)
         settings = Judgement(
-            repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed, crafting=means
+            repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed, crafting=means, audit=audit
         )
         return judge(fitted, dataset, settings)[0]
 

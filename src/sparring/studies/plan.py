@@ -90,7 +90,8 @@ class EvaluationPlan:
     are made on several. `draws`: of random models at each step of an attack. `geometry`: where adversarial images lie.
     `adversaries`: rows whose learned
     adversaries attack every row. `faultless`: figures that the paper measured without that fault all the same.
-    `examples` limits all, `attacked` the honest attacks alone.
+    `examples` limits all, `attacked` the honest attacks alone. `audited`: how many of a row's trainings are audited, if
+    not all of them.
     """
 
     threat: str
@@ -101,6 +102,7 @@ class EvaluationPlan:
     further_sweep: tuple[float, ...] = ()
     examples: int | None = None
     attacked: int | None = None
+    audited: int | None = None
     split: str = "test"
     statistics: NormStatistics = "running"
     adversaries: tuple[str, ...] = ()

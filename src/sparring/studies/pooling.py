@@ -72,9 +72,7 @@ def _flags(of_each: Sequence[tuple[Flag, ...]]) -> tuple[Flag, ...]:
 
 
 def _audits(of_each: Sequence[tuple[Checked, ...]]) -> tuple[Checked, ...]:
-    """Return each check once, with the worst that came of it in any training; none unless all were audited."""
-    if not all(of_each):
-        return ()
+    """Return each check once, with the worst that came of it in any training that was audited."""
     by_name: dict[str, list[Checked]] = {}
     for checked in (checked for audit in of_each for checked in audit):
         by_name.setdefault(checked.check, []).append(checked)
@@ -84,4 +82,4 @@ def _audits(of_each: Sequence[tuple[Checked, ...]]) -> tuple[Checked, ...]:
 def _worst(found: Sequence[Checked]) -> Checked:
     worst = max(found, key=lambda checked: GRAVITY.index(checked.outcome))
     like = sum(checked.outcome == worst.outcome for checked in found)
-    return replace(worst, evidence=f"{worst.evidence} ({like} of {len(found)} trainings: {worst.outcome})")
+    return replace(worst, evidence=f"{worst.evidence} ({worst.outcome} in {like} of {len(found)} trainings audited)")

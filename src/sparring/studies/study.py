@@ -9,6 +9,7 @@ from sparring.core.records import save
 from sparring.core.study_results import GenerativeRow, Geometry, Row, Search, StudyResult, Trial
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.data import Dataset
+from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
 from sparring.recipe import RUNS, Fitted, Recipe, fit
 from sparring.studies.drawing import Drawing
@@ -91,11 +92,11 @@ class Workshop:
         rows = []
         for row, trainings in judged:
             each = []
-            for training in trainings:
+            for place, training in enumerate(trainings):
                 beside = {other.name: fitted[t.run][0] for other, of in judged for t in of if t.seed == training.seed}
-                each.append(
-                    self._measured(measure, row, training, *fitted[training.run], runs.get(training.seed, {}), beside)
-                )
+                of_seed, most = runs.get(training.seed, {}), self._plan.evaluation.audited
+                audit: Level = "standard" if most is None or place < most else "off"
+                each.append(self._measured(measure, row, training, *fitted[training.run], of_seed, beside, audit))
             rows.append(pooled_row(each, [training.seed for training in trainings]))
         return tuple(rows)
 
@@ -108,6 +109,7 @@ class Workshop:
         dataset: Dataset,
         runs: dict[str, str],
         beside: dict[str, Fitted],
+        audit: Level,
     ) -> Row:
         shown = tuple(Showing(measure.plan, measure.threat, beside, dataset, training.seed).figures(row))
         return kept_row(
@@ -118,7 +120,8 @@ class Workshop:
             dataset.source,
             runs,
             shown,
-            lambda: measure.row(row, training, fitted, dataset, runs, shown),
+            audit,
+            lambda: measure.row(row, training, fitted, dataset, runs, shown, audit),
         )
 
     def generatives(self, chosen: Settings) -> tuple[GenerativeRow, ...]:
