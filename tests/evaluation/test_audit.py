@@ -41,7 +41,7 @@ def judge(
 def test_every_check_answers_once_and_says_why(classifier: Classifier, judged: Judged) -> None:
     verdict = judge(classifier("cnn", "pgd"), judged())
     assert [of.check for of in verdict.audit] == [check.name for check in CHECKS]
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 22
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 23
     assert all(of.evidence and of.seconds >= 0 for of in verdict.audit)
     assert verdict.trustworthy
     off = judge(classifier("cnn", "pgd"), judged(), audit="off")
@@ -336,6 +336,21 @@ def test_no_check_asks_about_more_images_at_once_than_the_attacks_do(
     model = Narrow(classifier("mlp", "pgd")).eval()
     verdict = judge(model, (x, y), ("fgsm()", "pgd(steps=12)"), audit="full")
     assert len(verdict.audit) == len(CHECKS)
+
+
+def test_who_always_names_one_class_is_no_robust_model(classifier: Classifier, judged: Judged) -> None:
+    """Training that never got under way leaves such a model, and nothing moves it."""
+
+    class Constant(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (0 * x.flatten(1)[:, :10]) + torch.eye(10)[3]
+
+    (flag,) = [flag for flag in judge(Constant(), judged()).flags if flag.check == "guessing"]
+    assert flag.severity == "warn"
+    assert "no better than guessing" in flag.message
+    x, y = judged()
+    honest = judge(classifier("mlp", "pgd"), (x[y == 3], y[y == 3]))
+    assert next(checked for checked in honest.audit if checked.check == "guessing").outcome == "not run"
 
 
 def test_where_nothing_stands_the_audit_says_so(judged: Judged) -> None:

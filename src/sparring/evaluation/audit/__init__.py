@@ -16,6 +16,7 @@ LEAST, MOST, FULL = 20, 200, 500  # examples that such a check attacks
 LEAST_DEAR, SMALL = 5, 4096  # of a random model, or of images with more values than that
 
 CHECKS = (
+    Check("guessing", "more is right than by naming one class always", figures.guessing),
     Check("randomness", "the same image gets the same logits twice", behaviour.randomness),
     Check("batch-mates", "an image gets the same logits alone and in any batch", behaviour.batch_mates),
     Check("probabilities", "the model gives logits, not probabilities", behaviour.probabilities),

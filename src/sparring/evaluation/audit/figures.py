@@ -16,6 +16,18 @@ LEVELS = 255
 FLATTERS = 0.25  # more that one step leaves than many: a figure that should not be quoted
 
 
+def guessing(subject: Subject) -> Finding:
+    """Compare the clean accuracy with that of who always names the most frequent class."""
+    y = subject.bout.y
+    right, named = len(subject.right) / len(y), int(y.bincount().max()) / len(y)
+    if named == 1:
+        return Finding("not run", "all examples are of one class")
+    evidence = f"{right:.1%} of the clean examples are right, {named:.1%} are of the most frequent class"
+    if right <= named:
+        return Finding("warn", f"{evidence}: no better than guessing, so robustness says nothing")
+    return Finding("passed", evidence)
+
+
 def many_steps(subject: Subject) -> Finding:
     """Compare one step with many, example by example: many must break what one does."""
     single = [name for name in subject.bout.fallen if name.startswith("fgsm")]
