@@ -1,10 +1,9 @@
 """What the known report of paper 000 measured: its mixup's second softmax and its DeepFool, beside ours.
 
-By hand, 20 minutes: `.venv/bin/python benchmarks/known_report.py`. Three trainings of its MNIST network, ten
-epochs each: standard, mixup, and mixup as its code has it, whose logits go through a softmax before the loss that takes
-another. Their distances by DeepFool twice: as its tables have them (of
-normalised images that leave [0, 1], wrong predictions and failures included), and as ours (of pixels in [0, 1], over
-the images first classified right). Needs MNIST.
+By hand, 20 minutes: `.venv/bin/python benchmarks/known_report.py`; needs MNIST. Three trainings of its network, ten
+epochs each: standard, mixup, and mixup as its code has it, whose logits go through a softmax before the loss that
+takes another. Their distances by DeepFool twice: as its tables have them (of normalised images that leave [0, 1],
+wrong predictions and failures included), and as ours (of pixels in [0, 1], over the images first classified right).
 """
 
 import json
