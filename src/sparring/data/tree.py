@@ -49,7 +49,7 @@ def open_tree(root: Path, stack: ExitStack) -> Tree:
         return _directory(root)
     try:
         archive = stack.enter_context(zipfile.ZipFile(root))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # no zip, no file, NUL, too new
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: of a newer zip version
         raise InputError(
             f"{root}: not a readable zip file ({error}); give a directory of images or a whole zip"
         ) from None

@@ -54,10 +54,10 @@ def kept(folder: Path, kind: type[Measured], facts: tuple[object, ...], measure:
 
 
 def _alone(found: Row | GenerativeRow | Geometry, watch: Stopwatch) -> StudyResult:
-    """Return a record that holds this and nothing else."""
+    """Return a record that holds this and nothing else; of a row, with the provenance of its evaluation."""
     result = StudyResult(found.name, found.name, "", "", "", (), None, (), watch.provenance(seed=0, device=""))
     if isinstance(found, Row):
-        return replace(result, rows=(found,))
+        return replace(result, rows=(found,), provenance=found.evaluation.provenance)
     if isinstance(found, Geometry):
         return replace(result, geometries=(found,))
     return replace(result, generatives=(found,))
