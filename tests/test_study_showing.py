@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 from sparring.attacks import PGD, Universal, craft
 from sparring.core.errors import InputError
@@ -154,6 +156,20 @@ def test_nothing_is_made_twice(ran: tuple[Path, StudyResult], monkeypatch: pytes
     monkeypatch.setattr(showing_module, "craft", lambda *_, **__: pytest.fail("images were made again"))
     again, _ = run_study(str(folder / "behind.toml"), runs=folder / "runs", out=folder / "out", quiet=True)
     assert [figures(row) for row in again.rows] == [figures(row) for row in result.rows]
+
+
+def test_of_images_as_they_are_every_model_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "behind.toml").write_text(TOML)
+    clean, asked = load_data("digits()").test.sample(120, seed=0).images(), []
+
+    def counted(model: nn.Module, x: Tensor) -> Tensor:
+        if len(x) == len(clean) and torch.equal(x, clean):
+            asked.append(id(model))
+        return predictions(model, x)
+
+    monkeypatch.setattr(showing_module, "predictions", counted)
+    run_study(str(tmp_path / "behind.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert len(asked) == len(set(asked)) == 4  # though universal and random signs are shown to all four
 
 
 def test_what_another_threat_or_attack_made_is_not_taken_for_this(ran: tuple[Path, StudyResult]) -> None:

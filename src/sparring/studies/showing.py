@@ -4,7 +4,7 @@ import hashlib
 import logging
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -40,13 +40,17 @@ Labels = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Showing:
-    """The trained rows of one seed by name: on some of their models images are made, and to all they are shown."""
+    """The trained rows of one seed by name: on some of their models images are made, and to all they are shown.
+
+    `clean`: what a run has said of so many images of the data as they are, asked once for all that is made of them.
+    """
 
     plan: EvaluationPlan
     threat: ThreatModel
     fitted: Mapping[str, Fitted]
     dataset: Dataset
     seed: int
+    clean: dict[tuple[str, str, int], Labels] = field(default_factory=dict)
 
     def figures(self, row: RowPlan) -> Iterator[Figure]:
         """Yield the row's accuracy and fooling rate on images made on others, and honestly on those made on itself."""
@@ -136,10 +140,16 @@ class _Made:
         x, found = self.given.images(), self.read()
         made = self._images(x)
         for victim in victims:
-            found[victim.run.path.name] = (_labels(victim.model, x), _labels(victim.model, made))
+            found[victim.run.path.name] = (self._said_clean(victim, x), _labels(victim.model, made))
         with replacing(self.place) as part, part.open("wb") as file:
             np.savez_compressed(file, **{name: np.stack(labels) for name, labels in found.items()})  # type: ignore[arg-type]  # of numpy's stubs
         return found
+
+    def _said_clean(self, victim: Fitted, x: Tensor) -> Labels:
+        key, known = (victim.run.path.name, self.showing.dataset.source, len(x)), self.showing.clean
+        if key not in known:
+            known[key] = _labels(victim.model, x)
+        return known[key]
 
     def _images(self, x: Tensor) -> Tensor:
         model, y, seed = self.showing.fitted[self.source].model, self.given.y, self.showing.seed

@@ -20,7 +20,7 @@ from sparring.studies.measuring import Measure
 from sparring.studies.plan import RowPlan, Settings, StudyPlan
 from sparring.studies.pooling import pooled_row
 from sparring.studies.reading import read_plan
-from sparring.studies.showing import Showing
+from sparring.studies.showing import Labels, Showing
 from sparring.studies.surveying import survey
 
 
@@ -69,6 +69,7 @@ class Workshop:
     def __init__(self, plan: StudyPlan, runs: Path, device: str, *, quiet: bool) -> None:
         self._plan, self._runs, self._device, self._quiet = plan, runs, device, quiet
         self._datasets: dict[str, Dataset] = {}
+        self._clean: dict[tuple[str, str, int], Labels] = {}
 
     def search(self) -> tuple[Search | None, Settings]:
         """Try the grid on the validation split; return all trials, and the best one's settings."""
@@ -111,7 +112,7 @@ class Workshop:
         beside: dict[str, Fitted],
         audit: Level,
     ) -> Row:
-        shown = tuple(Showing(measure.plan, measure.threat, beside, dataset, training.seed).figures(row))
+        shown = tuple(Showing(measure.plan, measure.threat, beside, dataset, training.seed, self._clean).figures(row))
         return kept_row(
             fitted.run.path,
             row,
