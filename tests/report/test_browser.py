@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -234,6 +235,19 @@ def test_it_prints_open_and_without_what_paper_cannot_do(show, lively_page):
     page.emulate_media(media="print")
     assert not page.locator("#explorer").is_visible()
     assert not page.locator("nav").is_visible()
+
+
+def test_the_matrix_of_twenty_models_fits_on_a_page(show, living, tmp_path):
+    """Its columns are as narrow as a symbol, and a screen reader still reads the words."""
+    names = [f"defence {number} of a name that is rather long" for number in range(20)]
+    many = replace(living, rows=tuple(replace(living.rows[0], name=name) for name in names))
+    page = show(sparring.report.write(many, tmp_path), {"width": 718, "height": 1000})  # A4 within its margins
+    page.emulate_media(media="print")
+    matrix = page.locator("#audit .matrix")
+    assert matrix.bounding_box()["width"] <= 718
+    assert matrix.locator("tbody tr").first.locator("td").all_text_contents() == ["✓ passed"] * 20
+    heads = matrix.locator("thead th span").all()
+    assert all(head.bounding_box()["height"] > head.bounding_box()["width"] for head in heads)
 
 
 def test_without_scripts_the_images_and_tables_still_stand(show, lively_page):

@@ -38,7 +38,7 @@ _SETTINGS: Any = {
     "figure.dpi": 200,
 }
 _ACROSS = 3  # panels side by side
-_HANDLE, _LETTER = 0.6, 0.075  # inches that a legend's entry takes, and each letter of it
+_HANDLE, _LETTER, _LINE = 0.6, 0.075, 0.2  # inches across that a legend's entry takes, each letter of it, and down
 
 
 def write(result: StudyResult, folder: Path) -> tuple[Path, ...]:
@@ -188,7 +188,7 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
         return None
     across = min(len(drawn), _ACROSS)
     down = -(-len(drawn) // across)
-    figure = Figure(figsize=(1 + 3.2 * across, 0.7 + 2.6 * down), layout="constrained")
+    figure = Figure(figsize=(1 + 3.2 * across, 2.6 * down), layout="constrained")
     every = list(figure.subplots(down, across, squeeze=False).flat)
     handles: dict[str, Artist] = {}
     for axes, panel in zip(every, drawn, strict=False):
@@ -199,6 +199,7 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
     longest = max(map(len, handles), default=0)
     fitting = int(figure.get_figwidth() / (_HANDLE + _LETTER * longest))
     columns = max(1, min(across * 2, 4, fitting))
+    figure.set_figheight(2.6 * down + 0.3 + _LINE * -(-len(handles) // columns))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return figure
 
