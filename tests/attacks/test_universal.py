@@ -23,7 +23,7 @@ every_threat = pytest.mark.parametrize("threat", THREAT_SPECS)
 
 
 def small(method: str, **settings: object) -> Universal:
-    return Universal(**({"method": method, "epochs": 4, "minibatch": 16} | settings))
+    return Universal(**({"method": method, "epochs": 4, "minibatch": 16, "rel_step_size": 0.5} | settings))
 
 
 def rate_of(attack: Universal, net: nn.Module, x: Tensor, threat: str) -> float:
@@ -201,7 +201,47 @@ def test_it_learns_from_no_more_examples_than_it_may(net: nn.Module, make_data: 
     data, sizes = make_data(net, 40), []
     net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     Universal(epochs=2, minibatch=4, examples=10).fit(net, data.x, data.y, "linf(0.1)")
-    assert sizes == [10, *(2 * [4, 4, 2, 10])]  # once clean; twice three minibatches, and all to count the fooled
+    assert sizes == [10, *(2 * [4, 4, 2])]  # once clean; twice two minibatches, and those held out to count the fooled
+
+
+def test_the_round_is_kept_that_fools_most_of_those_held_out(
+    net: nn.Module, make_data: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Tensor] = []
+
+    def rate(_: object, image: Tensor, *, held_out: bool) -> float:
+        assert held_out
+        seen.append(image)
+        return (0.2, 0.9, 0.3, 0.1)[len(seen) - 1]
+
+    monkeypatch.setattr("sparring.attacks.universal._Task.fooling_rate", rate)
+    data = make_data(net, 20)
+    fitted = small("gradient").fit(net, data.x, data.y, "linf(0.1)")
+    assert torch.equal(fitted.delta, 2 * seen[1] - 1)
+    assert not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_of_few_images_all_are_fitted_on_or_one_is_held_out(count: int, net: nn.Module, make_data: Callable) -> None:
+    data, seen = make_data(net, count), []
+    net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    Universal(epochs=1).fit(net, data.x, data.y, "linf(0.1)")
+    fitted_on, judged_on = seen[1:]
+    assert (len(fitted_on), len(judged_on)) == ((4, 1) if count == 5 else (count, count))
+    if count == 5:
+        assert not any(torch.equal(x, fitted_on[place]) for x in judged_on for place in range(4))
+
+
+def test_units_and_offset_of_the_logits_change_nothing(net: nn.Module, make_data: Callable) -> None:
+    data = make_data(net, 40)
+
+    class Other(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            z: Tensor = net(x)
+            return 64 * z + 32
+
+    one, other = (small("gradient").fit(of, data.x, data.y, "linf(0.1)").delta for of in (net, Other()))
+    assert float((one - other).abs().mean()) < 0.001
 
 
 def test_it_ends_when_enough_are_fooled(net: nn.Module, make_data: Callable) -> None:
