@@ -183,6 +183,20 @@ def test_what_another_threat_or_attack_made_is_not_taken_for_this(ran: tuple[Pat
     assert figures(changed.rows[0])[name].compatibility.value <= figures(result.rows[0])[name].compatibility.value
 
 
+def test_an_attack_is_known_by_its_settings_however_it_is_written(
+    ran: tuple[Path, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = ran
+    places = set(folder.rglob("shown/*.npz"))
+    (folder / "same.toml").write_text(TOML.replace("universal(epochs=2)", "universal( epochs = 2, enough=1.0 )"))
+    with monkeypatch.context() as patch:
+        patch.setattr(showing_module, "craft", lambda *_, **__: pytest.fail("images were made again"))
+        run_study(str(folder / "same.toml"), runs=folder / "runs", out=folder / "same", quiet=True)
+    monkeypatch.setattr(Universal, "__repr__", lambda self: f"universal of other defaults, {self.method}")
+    run_study(str(folder / "behind.toml"), runs=folder / "runs", out=folder / "out", quiet=True)
+    assert set(folder.rglob("shown/*.npz")) > places
+
+
 def test_a_file_cut_short_is_made_again(ran: tuple[Path, StudyResult], tmp_path: Path) -> None:
     folder, result = ran
     for path in folder.rglob("shown/*.npz"):

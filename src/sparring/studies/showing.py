@@ -120,7 +120,8 @@ class _Made:
     def place(self) -> Path:
         """The file, named after all that decides what it holds."""
         plan, run = self.showing.plan, self.showing.fitted[self.source].run.path
-        facts = (self.shown.attack, repr(self.threat), self.shown.until, len(self.given), plan.split, plan.draws)
+        attack = repr(ATTACKS.parse(self.shown.attack))
+        facts = (attack, repr(self.threat), self.shown.until, len(self.given), plan.split, plan.draws)
         text = repr((facts, self.showing.dataset.source, self.showing.seed, version("sparring")))
         return run / "shown" / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}.npz"
 
