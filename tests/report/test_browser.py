@@ -30,6 +30,7 @@ FLAGS = [
 ]
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+PAPER = {"width": 718, "height": 1000}  # A4 within its margins
 PATIENCE = 10_000  # milliseconds: a machine may be busy
 
 
@@ -237,14 +238,24 @@ def test_it_prints_open_and_without_what_paper_cannot_do(show, lively_page):
     assert not page.locator("nav").is_visible()
 
 
+def test_no_table_is_wider_than_a_page(show, lively_page, written):
+    for path in (lively_page, written):
+        page = show(path, PAPER)
+        page.emulate_media(media="print")
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+        widths = page.locator("table").evaluate_all("(tables) => tables.map((t) => t.getBoundingClientRect().width)")
+        assert sum(width > 0 for width in widths) > 4  # some are for screens alone
+        assert max(widths) <= PAPER["width"]
+
+
 def test_the_matrix_of_twenty_models_fits_on_a_page(show, living, tmp_path):
     """Its columns are as narrow as a symbol, and a screen reader still reads the words."""
     names = [f"defence {number} of a name that is rather long" for number in range(20)]
     many = replace(living, rows=tuple(replace(living.rows[0], name=name) for name in names))
-    page = show(sparring.report.write(many, tmp_path), {"width": 718, "height": 1000})  # A4 within its margins
+    page = show(sparring.report.write(many, tmp_path), PAPER)
     page.emulate_media(media="print")
     matrix = page.locator("#audit .matrix")
-    assert matrix.bounding_box()["width"] <= 718
+    assert matrix.bounding_box()["width"] <= PAPER["width"]
     assert matrix.locator("tbody tr").first.locator("td").all_text_contents() == ["✓ passed"] * 20
     heads = matrix.locator("thead th span").all()
     assert all(head.bounding_box()["height"] > head.bounding_box()["width"] for head in heads)

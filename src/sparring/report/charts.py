@@ -6,6 +6,7 @@ Names are escaped for Plotly, which reads its texts as a kind of HTML.
 
 import html
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def bar_chart(bars: Bars) -> Spec:
         _marks(bars.attacked_accuracy, 0.2, "attacked", bars.names),
     ]
     places = list(range(len(bars.names)))
-    y = {"tickvals": places, "ticktext": [_safe(shorten(name, 20)) for name in bars.names]}
+    y = {"tickvals": places, "ticktext": [_broken(name) for name in bars.names]}
     layout = {
         **_LAYOUT,
         "height": 90 + 54 * len(places),
@@ -161,6 +162,11 @@ def _axis(title: str) -> Spec:
 def _finite(values: Sequence[float]) -> list[float | None]:
     """Round for a small page, and leave gaps where there is no figure."""
     return [round(value, 5) if math.isfinite(value) else None for value in values]
+
+
+def _broken(name: str) -> str:
+    """Return a name in lines, for a narrow place."""
+    return "<br>".join(_safe(part) for part in textwrap.wrap(shorten(name, 40), 20))
 
 
 def _safe(text: str) -> str:
