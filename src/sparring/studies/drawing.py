@@ -57,7 +57,7 @@ class Drawing:
             quality += _recovered(network, codes, split, classifier)
             if network.about.draws:
                 looks = load(self.runs / recovery.classifier) if recovery.classifier else None
-                quality.append(_found_again(network, recovery, looks))
+                quality += _found_again(network, recovery, looks)
             arrays |= _pictures(network, codes, split)
         return GenerativeRow(
             name=row.name,
@@ -108,16 +108,20 @@ def _point(value: float, count: int) -> Estimate:
     return Estimate(value, math.nan, math.nan, count)
 
 
-def _found_again(network: GenerativeNetwork, recovery: Recovery, classifier: nn.Module | None) -> Measured:
-    """Return the share of the model's own codes that recovery finds again from what they draw.
+def _found_again(network: GenerativeNetwork, recovery: Recovery, classifier: nn.Module | None) -> list[Measured]:
+    """Return the share of the model's own codes that recovery finds again, and how near their images come back.
 
-    No code leaves the range within which recovery searches.
+    Several codes may draw much the same image. No code leaves the range within which recovery searches.
     """
     y = torch.arange(500) % network.classes
     z = network.draw(len(y), torch.Generator().manual_seed(1)).clamp(-WITHIN, WITHIN)
-    found, _ = recover(network, _decoded(network, z, y), y, recovery, classifier=classifier)
+    found, error = recover(network, _decoded(network, z, y), y, recovery, classifier=classifier)
     again = (found - z).abs().amax(1) < SAME
-    return Measured("its own codes found again", share(int(again.sum()), len(y)))
+    near = float(Codes(found, error).psnr.median())
+    return [
+        Measured("its own codes found again", share(int(again.sum()), len(y))),
+        Measured("PSNR of its own images recovered, 50% quantile (dB)", _point(near, len(y)), "number"),
+    ]
 
 
 def _pictures(network: GenerativeNetwork, codes: Codes, split: Split) -> Arrays:
