@@ -232,6 +232,13 @@ def test_of_few_images_all_are_fitted_on_or_one_is_held_out(count: int, net: nn.
         assert not any(torch.equal(x, fitted_on[place]) for x in judged_on for place in range(4))
 
 
+def test_a_bad_image_is_named_by_its_place_among_those_given(net: nn.Module, make_data: Callable) -> None:
+    data = make_data(net, 20)
+    data.x[3, 0, 0, 0] = float("nan")
+    with pytest.raises(InputError, match=r"x\[3\] has pixels outside \[0, 1\] \(NaN\)"):
+        Universal().fit(net, data.x, data.y, "linf(0.1)")
+
+
 def test_units_and_offset_of_the_logits_change_nothing(net: nn.Module, make_data: Callable) -> None:
     data = make_data(net, 40)
 

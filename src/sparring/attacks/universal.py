@@ -105,6 +105,8 @@ class Universal(LearnedAttack):
         check_model(model)
         if len(x) != len(y):
             raise InputError(f"universal: {len(x)} images and {len(y)} labels to fit on do not match")
+        if x.is_floating_point():
+            check_examples(x, y, None, None, None, None)  # all of them, for the error names an image by its place
         chosen = _shuffled(len(x), seed, 0)[: self.examples]
         x, y = to_float(x[chosen].detach()), y[chosen]
         check_examples(x, y, None, None, None, None)
