@@ -1,5 +1,7 @@
 """Classifiers behind masks: what stands in front, what an attacker who knows it does, and what a run keeps of it."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,20 @@ def test_the_classifier_may_be_trained_behind_the_mask(runs: Path) -> None:
     model.train()
     assert not any(module.training for module in model.before.modules())
     assert model.classifier.training
+
+
+def test_a_process_that_knows_of_no_masks_opens_them(runs: Path) -> None:
+    masks = (
+        "pca(components=8)",
+        "defense_gan(model='gan', recovery=recovery(steps=1))",
+        "reconstruct(model='autoencoder')",
+    )
+    for mask in masks:
+        model, path = masked(runs, mask)
+        x, _ = some(3)
+        code = f"import sparring, torch; print(sparring.load({str(path)!r})(torch.ones(3, 1, 8, 8)).shape)"
+        found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert found.stdout.strip() == str(model(x).shape), found.stderr
 
 
 def test_masks_stack_and_the_first_sees_the_image_first(runs: Path) -> None:

@@ -11,6 +11,7 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sparring.core.errors import InputError
@@ -31,10 +32,12 @@ class Component:
     """Something that a call string names: a frozen dataclass with a `name`, listed in its package's catalogue.
 
     `repr` is the call string with every argument, which stays true when a default changes; `str` leaves defaults out.
-    A component with a field called `arguments`, pairs of names and plain values, takes any argument more.
+    A component with a field called `arguments`, pairs of names and plain values, takes any argument more. `home`: the
+    module that lists a kind, if who opens a saved one may not have imported it.
     """
 
     name: ClassVar[str]
+    home: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -168,6 +171,8 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
 
 
 def _convert_component(value: object, base: type[Component], where: str) -> Component:
+    if base.home:
+        import_module(base.home)
     catalogue = next((c for b, c in _catalogues.items() if issubclass(base, b)), None)
     if catalogue is None:
         raise TypeError(f"{base.__name__} has no catalogue")  # a fault of the code, not of the input

@@ -18,6 +18,7 @@ class Mask(Component, ABC):
     """
 
     source: ClassVar[str]
+    home = "sparring.defences.masks"
 
     def fit(self, setup: Setup) -> nn.Module:
         """Return the module, fitted on `setup.training()` if it needs images, which are never those judged on."""
