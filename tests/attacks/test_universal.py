@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from sparring import InputError, run
 from sparring.attacks import ATTACKS, Oracle, Universal, fooling_rate
 from sparring.attacks.adaptation import EOT_DRAWS
+from sparring.attacks.universal import _Task
 from sparring.core.threat import THREATS
 
 METHODS = ("gradient", "deepfool")
@@ -62,6 +63,32 @@ def test_of_two_linear_classes_it_finds_the_direction(norm: str, method: str, li
     found = run(fitted, net, x, torch.zeros(len(x)).long(), f"{norm}({eps})")
     sure = (x.flatten(1) @ away + gain - net.bias[0]).abs() > 0.03 * gain
     assert torch.equal(found.success[sure], reached[sure])
+
+
+@pytest.mark.parametrize(("turning", "left_out"), [(1.0, "crossing"), (0.0, "turning")])
+@pytest.mark.parametrize("towards", [None, 1])
+def test_each_course_alone_finds_the_direction(
+    towards: int | None, turning: float, left_out: str, linear: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(2, 16, generator=generator)
+    net = linear(weight, torch.tensor([50.0, 0.0]))  # too far away for the perturbation to fool any
+    x = 0.4 + 0.2 * torch.rand(64, 1, 4, 4, generator=generator)
+    monkeypatch.setattr("sparring.attacks.universal.TURNING", turning)
+    monkeypatch.setattr(_Task, left_out, lambda *_: pytest.fail(f"{left_out} was asked"))
+    fitted = small("gradient", towards=towards).fit(net, x, torch.zeros(64).long(), "linf(0.05)")
+    assert torch.allclose(fitted.delta.flatten(), 0.05 * (weight[1] - weight[0]).sign(), atol=1e-6)
+
+
+def test_six_rounds_in_ten_turn_and_four_climb(
+    net: nn.Module, data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    for name in ("turning", "crossing"):
+        course = getattr(_Task, name)
+        monkeypatch.setattr(_Task, name, lambda *of, course=course, name=name: (asked.append(name), course(*of))[1])
+    Universal(epochs=10, minibatch=len(data.x), enough=1.0).fit(net, data.x, data.y, "linf(0.001)")
+    assert asked == ["turning"] * 6 + ["crossing"] * 4
 
 
 @every_method
@@ -214,7 +241,7 @@ def test_the_round_is_kept_that_fools_most_of_those_held_out(
         seen.append(image)
         return (0.2, 0.9, 0.3, 0.1)[len(seen) - 1]
 
-    monkeypatch.setattr("sparring.attacks.universal._Task.fooling_rate", rate)
+    monkeypatch.setattr(_Task, "fooling_rate", rate)
     data = make_data(net, 20)
     fitted = small("gradient").fit(net, data.x, data.y, "linf(0.1)")
     assert torch.equal(fitted.delta, 2 * seen[1] - 1)

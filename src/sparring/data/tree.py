@@ -47,9 +47,9 @@ def open_tree(root: Path, stack: ExitStack) -> Tree:
     """
     if root.is_dir():
         return _directory(root)
-    try:
+    try:  # zipfile says ValueError for a NUL in the path, and NotImplementedError for a newer version of the format
         archive = stack.enter_context(zipfile.ZipFile(root))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:  # the last: of a newer zip version
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise InputError(
             f"{root}: not a readable zip file ({error}); give a directory of images or a whole zip"
         ) from None
@@ -113,9 +113,9 @@ def _inside(name: str, root: Path) -> list[str]:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, root: Path) -> bytes:
     if info.file_size > LARGEST:
         raise InputError(f"{root}: member {info.filename!r} holds {info.file_size} bytes, too many for an image")
-    try:  # zipfile says RuntimeError for an encrypted member, NotImplementedError for a compression it does not know
+    try:  # zipfile says RuntimeError for an encrypted member, and a kind of it for a compression that it does not know
         return archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise InputError(f"{root}: member {info.filename!r} cannot be read ({error}); make the zip again") from None
 
 
