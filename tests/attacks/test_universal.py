@@ -91,6 +91,22 @@ def test_six_rounds_in_ten_turn_and_four_climb(
     assert asked == ["turning"] * 6 + ["crossing"] * 4
 
 
+def test_the_second_course_starts_from_nothing_too(
+    net: nn.Module, data: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: dict[str, Tensor] = {}
+    for name in ("turning", "crossing"):
+        course = getattr(_Task, name)
+
+        def watched(task: _Task, image: Tensor, rows: Tensor, course: Callable = course, name: str = name) -> Tensor:
+            starts.setdefault(name, image)
+            return course(task, image, rows)
+
+        monkeypatch.setattr(_Task, name, watched)
+    small("gradient").fit(net, data.x, data.y, "linf(0.1)")
+    assert [bool((start == 0.5).all()) for start in starts.values()] == [True, True]
+
+
 @every_method
 def test_towards_a_class_it_leads_there(method: str, linear: Callable) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -276,6 +292,31 @@ def test_units_and_offset_of_the_logits_change_nothing(net: nn.Module, make_data
 
     one, other = (small("gradient").fit(of, data.x, data.y, "linf(0.1)").delta for of in (net, Other()))
     assert float((one - other).abs().mean()) < 0.001
+
+
+def test_those_held_out_alone_do_not_end_it(
+    net: nn.Module, make_data: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def rate(_: object, image: Tensor, *, held_out: bool = False) -> float:
+        asked.append(held_out)
+        return 0.9 if held_out or len(asked) > 4 else 0.2  # of all images, from the third epoch on
+
+    monkeypatch.setattr(_Task, "fooling_rate", rate)
+    data = make_data(net, 20)
+    small("gradient", enough=0.5).fit(net, data.x, data.y, "linf(0.1)")
+    assert asked == 3 * [True, False]
+
+
+def test_the_fooling_rate_is_of_all_images_or_of_those_held_out(net: nn.Module, make_data: Callable) -> None:
+    data = make_data(net, 20)
+    task = _Task.of(net, data.x, THREATS.parse("linf(0.9)"), 0, None)
+    image = task.random_signs()
+    fooled = net((data.x + 2 * image - 1).clamp(0, 1)).argmax(1) != net(data.x).argmax(1)
+    assert task.fitting == 16
+    assert task.fooling_rate(image) == pytest.approx(float(fooled.double().mean()))
+    assert task.fooling_rate(image, held_out=True) == pytest.approx(float(fooled[16:].double().mean()))
 
 
 def test_it_ends_when_enough_are_fooled(net: nn.Module, make_data: Callable) -> None:
