@@ -36,6 +36,13 @@ CALLS = (
     "autoencoder(latent=8, hidden=(), tied=true)",
     "conv_autoencoder(latent=8, width=8)",
     "conv_autoencoder(latent=8, width=8, tied=true)",
+    "conv_autoencoder(latent=11760, width=8, spatial=true)",  # a multiple of each shape's places
+    "conv_autoencoder(latent=11760, width=8, spatial=true, tied=true)",
+)
+TIED = (
+    "autoencoder(hidden=(32,), tied=true)",
+    "conv_autoencoder(width=8, tied=true)",
+    "conv_autoencoder(width=8, tied=true, spatial=true)",
 )
 SHAPES = ((1, 8, 8), (1, 28, 28), (3, 32, 32), (1, 5, 7), (3, 4, 4), (2, 12, 20))
 
@@ -99,14 +106,14 @@ def test_steps_are_finite_move_the_networks_and_round_trip_through_a_checkpoint(
 @pytest.mark.parametrize("shape", SHAPES)
 def test_codes_become_images_of_any_shape(call: str, shape: tuple[int, int, int]) -> None:
     network = made(call, shape, classes=3)
-    z, y = torch.randn(5, 8, generator=generator()), torch.tensor([0, 1, 2, 0, 1])
+    z, y = torch.randn(5, network.latent, generator=generator()), torch.tensor([0, 1, 2, 0, 1])
     x = network.decode(z, y).detach()
     assert x.shape == (5, *shape)
     assert 0 <= float(x.min()) <= float(x.max()) <= 1
     alone = torch.cat([network.decode(z[i : i + 1], y[i : i + 1]) for i in range(5)])
     assert torch.allclose(alone, x, atol=1e-5)
     if network.encoder is not None:
-        assert network.encode(x, y).shape == (5, 8)
+        assert network.encode(x, y).shape == (5, network.latent)
     if network.about.conditional:
         shares = torch.eye(3)[y]
         assert torch.equal(network.decode(z, shares), x)
@@ -238,7 +245,7 @@ def test_the_loss_of_a_vae_is_its_bound() -> None:
     assert torch.allclose(loss, expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("call", ["autoencoder(hidden=(32,), tied=true)", "conv_autoencoder(width=8, tied=true)"])
+@pytest.mark.parametrize("call", TIED)
 def test_tied_weights_are_the_encoders_own(call: str) -> None:
     network = made(call)
     weights = [name for name in network.state_dict() if name.startswith("decoder") and "weight" in name]
@@ -253,6 +260,21 @@ def test_tied_weights_are_the_encoders_own(call: str) -> None:
     assert not torch.allclose(network.decode(z), made(call).decode(z))
     untied = made(call.replace("true", "false"))
     assert sum(p.numel() for p in untied.parameters()) > 1.8 * sum(p.numel() for p in network.parameters())
+
+
+def test_a_spatial_code_sees_only_the_neighbourhood_of_its_place() -> None:
+    network = made("conv_autoencoder(latent=64, width=8, spatial=true)", (3, 32, 32))
+    x = torch.rand(1, 3, 32, 32, generator=generator())
+    other = x.clone()
+    other[..., 24:] = 0.5
+    one, two = (network.encode(images).view(4, 4, 4) for images in (x, other))  # four maps of 4x4 places
+    assert torch.equal(one[..., :2], two[..., :2])
+    assert not torch.isclose(one[..., 3], two[..., 3]).any()
+
+
+def test_a_spatial_code_has_whole_maps() -> None:
+    with pytest.raises(InputError, match="multiple of the 7x7 places of the code's feature maps, such as 98, not 64"):
+        made("conv_autoencoder(spatial=true)", (1, 28, 28))
 
 
 def test_a_collapsed_model_is_told_and_the_last_good_checkpoint_kept(
@@ -350,7 +372,7 @@ def test_a_generative_run_is_no_classifier_and_the_other_way_round(tmp_path: Pat
         load_generative(drawn.run.path)
 
 
-@pytest.mark.parametrize("call", ["autoencoder(hidden=(32,), tied=true)", "conv_autoencoder(width=8, tied=true)"])
+@pytest.mark.parametrize("call", TIED)
 def test_tied_weights_have_the_gradients_of_both_directions(call: str) -> None:
     """A code that does not come from the encoder: what gradient its weights have comes through the decoder."""
     with seeded(0):

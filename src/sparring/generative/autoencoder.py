@@ -33,5 +33,5 @@ class Autoencoder(Reconstructing):
         features = nn.Sequential(nn.Flatten())
         for size, following in pairwise(sizes):
             features.extend([nn.Linear(size, following), nn.LeakyReLU(SLOPE)])
-        encoder = Encoder(features, sizes[-1], 0, self.latent)
+        encoder = Encoder(features, nn.Linear(sizes[-1], self.latent))
         return GenerativeNetwork(self, shape, classes, mirrored(encoder, shape, tied=self.tied), encoder)

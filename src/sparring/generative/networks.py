@@ -82,11 +82,11 @@ def conv_features(shape: tuple[int, int, int], width: int, *, batch_norm: bool) 
 
 
 class Encoder(nn.Module):
-    """Features of images, and of their classes where it is conditional, to (B, outputs)."""
+    """Flat features of images, beside the shares of their classes where it is conditional, to (B, outputs)."""
 
-    def __init__(self, features: nn.Sequential, size: int, classes: int, outputs: int) -> None:
+    def __init__(self, features: nn.Sequential, last: nn.Module) -> None:
         super().__init__()
-        self.features, self.last = features, nn.Linear(size + classes, outputs)
+        self.features, self.last = features, last
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         """Return codes or their parameters; `shares` (B, classes) of each class: no columns without condition."""
@@ -97,7 +97,7 @@ class Encoder(nn.Module):
 def conv_encoder(shape: tuple[int, int, int], width: int, classes: int, outputs: int, *, batch_norm: bool) -> Encoder:
     """Return an encoder of strided convolutions and one linear layer."""
     features = conv_features(shape, width, batch_norm=batch_norm)
-    return Encoder(features, prod(innermost(shape, width)), classes, outputs)
+    return Encoder(features, nn.Linear(prod(innermost(shape, width)) + classes, outputs))
 
 
 class ImageDiscriminator(nn.Module):

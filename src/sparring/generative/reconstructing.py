@@ -52,12 +52,14 @@ def mirrored(encoder: Encoder, shape: tuple[int, int, int], *, tied: bool) -> nn
         sizes.append(tuple(x.shape[1:]))
         x = layer(x)
     decoder: list[nn.Module] = []
+    between: list[nn.Module] = []  # no rectifier stands before the first layer
     for layer, size in zip(reversed(layers), reversed(sizes), strict=True):
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            decoder += [nn.LeakyReLU(SLOPE), Transposed(layer) if tied else _opposite(layer)]
+            decoder += [*between, Transposed(layer) if tied else _opposite(layer)]
+            between = [nn.LeakyReLU(SLOPE)]
         elif isinstance(layer, nn.Flatten):
             decoder.append(nn.Unflatten(1, size))
-    return nn.Sequential(*decoder[1:])
+    return nn.Sequential(*decoder)
 
 
 class Transposed(nn.Module):
