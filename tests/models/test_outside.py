@@ -133,6 +133,48 @@ def test_a_function_of_ones_own_takes_its_arguments_from_the_call(mine: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        ("lambda: NET", {}),
+        ("lambda classes: NET", {"classes": 3}),
+        ("lambda shape, depth=2: NET", {"shape": (1, 8, 8)}),
+        ("lambda depth, **rest: NET", {"shape": (1, 8, 8), "classes": 3, "depth": 5}),
+        ("nn.Identity", {"shape": (1, 8, 8), "classes": 3}),
+    ],
+)
+def test_a_function_is_told_what_it_takes(
+    function: str, given: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taking.py").write_text(
+        f"""
+import functools
+from torch import nn
+NET = nn.Flatten()
+given = {{}}
+made = {function}
+
+@functools.wraps(made)
+def network(**arguments):
+    given.update(arguments)
+    return made(**arguments)
+"""
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "taking", raising=False)
+    depth = ", depth=5" if "depth" in given else ""
+    network = MODELS.parse(f'external("taking:network"{depth})').build((1, 8, 8), 3)
+    assert isinstance(network, nn.Module)
+    assert sys.modules["taking"].given == given
+
+
+def test_an_error_in_the_function_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing.py").write_text("def network(): return 1 + 'one'\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match="unsupported operand"):
+        MODELS.parse('external("failing:network")').build((1, 8, 8), 3)
+
+
+@pytest.mark.parametrize(
     ("call", "said"),
     [
         ('external("wide")', 'expected "package.module:function"'),

@@ -1,6 +1,8 @@
 """A network that a function of one's own makes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import Parameter, signature
 
 from torch import nn
 
@@ -12,8 +14,9 @@ from sparring.models.outside import Outside, opened
 class External(Outside):
     """What a function returns, such as external("package.module:function", width=3).
 
-    It is called with the images' shape (C, H, W), the number of classes and the arguments given here, all by name, and
-    returns a module from float images in [0, 1] to logits, with weights fresh or not.
+    It is called with the arguments given here, by name, and with the images' shape (C, H, W) and the number of classes
+    if it takes `shape` and `classes`; it returns a module from float images in [0, 1] to logits, with weights fresh or
+    not.
     """
 
     name = "external"
@@ -27,10 +30,19 @@ class External(Outside):
         made = getattr(opened(module, f"external({self.path!r})"), function, None)
         if not callable(made):
             raise InputError(f"external: {module} has no function {function!r}")
-        try:
-            network = made(shape=shape, classes=classes, **dict(self.arguments))
-        except TypeError as error:
-            raise InputError(f"external: {self.path}: {error}") from None
+        network = made(**self._given(made, {"shape": shape, "classes": classes}))
         if not isinstance(network, nn.Module):
             raise InputError(f"external: {self.path} returns {type(network).__name__}, no torch.nn.Module")
         return network
+
+    def _given(self, function: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
+        """Return the arguments for a call of the function, of those offered what it takes."""
+        takes = signature(function)
+        anything = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.parameters.values())
+        given = {name: value for name, value in offered.items() if anything or name in takes.parameters}
+        given |= dict(self.arguments)
+        try:
+            takes.bind(**given)
+        except TypeError as error:
+            raise InputError(f"external: {self.path}: {error}") from None
+        return given
