@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,10 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
     assert len(done.stdout) > 200
 
 
+def test_it_says_its_version() -> None:
+    assert sparring_says("--version").stdout.strip() == f"sparring {version('sparring')}"
+
+
 def test_help_does_not_import_torch() -> None:
     code = "import sys, sparring.cli; assert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -80,6 +85,9 @@ def test_list_shows_every_component_by_name(kind: str) -> None:
     assert done.returncode == 0, done.stderr
     for component in CATALOGUES.get(kind, ()):
         assert component.name in done.stdout
+    if kind == "studies":
+        names = [line for line in done.stdout.splitlines() if line and line[0] != " "]
+        assert names == sorted(names)
 
 
 def test_evaluate_prints_a_table_and_writes_a_record(trained: Path) -> None:

@@ -92,7 +92,7 @@ def test_the_command_compares_two_runs(
     for width in (8, 32):
         fields = {"data": "digits()", "model": f"mlp(hidden=({width},))", "optimiser": "adam(lr=0.01)", "epochs": 3}
         fitted = fit(Recipe.of(fields), runs=tmp_path, quiet=True)
-        judge(fitted, data, Judgement("linf(0.05)", ("fgsm()",), examples=80, curve=()))
+        judge(fitted, data, Judgement("linf(0.05)", ("fgsm()", "pgd(steps=3)"), examples=80, curve=()))
         names.append(str(fitted.run.path))
 
     def says(*arguments: str) -> tuple[int, str, str]:
@@ -105,6 +105,7 @@ def test_the_command_compares_two_runs(
     assert code == 0
     assert "worst case" in out
     assert "it alone" in out
+    assert "\npgd(steps=3) " in out  # without what is default
     (told,) = json.loads(says(*names, "--json")[1])
     assert told["threat"] == "linf(eps=0.05)"
     assert told["figures"][0]["what"] == "clean"

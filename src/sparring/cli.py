@@ -19,17 +19,35 @@ app = typer.Typer(
 
     [bold]Start here[/bold]
 
-    sparring study demo                    four defences, one report, nothing to download
+    sparring study demo           four defences, one report, no download
 
-    sparring train recipe.toml             train what a recipe says
+    sparring train recipe.toml    train what a recipe says
 
-    sparring evaluate RUN --threat "linf(0.3)"   how robust is it, really?
+    sparring evaluate RUN --threat "linf(0.3)"    how robust is it?
 
-    sparring list attacks                  what there is, with its papers
+    sparring list attacks         what there is, with its papers
     """,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Show, download and verify the datasets.")
 app.add_typer(data_app, name="data")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        out.print(f"sparring {version('sparring')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Take what stands before any command (the help is the application's own)."""
+
 
 Runs = Annotated[Path, typer.Option("--runs", help="The folder of run folders.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]

@@ -20,16 +20,13 @@ INDENT = (0, 0, 0, 4)
 
 def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
     """Print what is left under each attack and under all, and where the record is."""
-    from sparring.attacks import ATTACKS
-
     out.print(f"{evaluation.model} on {evaluation.data} ({evaluation.split}), {evaluation.threat}", soft_wrap=True)
     _print_audit(evaluation)
     rows = [("clean", _percent(evaluation.clean), "", "", "")]
     for name, attacked in evaluation.attacked.items():
         passes = f"{attacked.forwards:.1f} / {attacked.backwards:.1f}"
         success = f"{attacked.success_rate.value:.2%}" if attacked.success_rate.n else "-"
-        short = str(ATTACKS.parse(name))  # with what is not default
-        rows.append((short, _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
+        rows.append((_short(name), _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
     rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
     if evaluation.certified is not None:
         rows.append(("certified", _percent(evaluation.certified.accuracy), "", "", ""))
@@ -72,7 +69,7 @@ def print_comparison(evaluation: "Evaluation", names: tuple[str, str], figures: 
     for place, name in zip(("one", "other"), names, strict=True):
         out.print(f"{place}: {name}", markup=False, soft_wrap=True)
     rows = [
-        (of.what, _brief(of.first), _brief(of.second), f"{of.only_first} / {of.only_second}", f"{of.p:.2g}")
+        (_short(of.what), _brief(of.first), _brief(of.second), f"{of.only_first} / {of.only_second}", f"{of.p:.2g}")
         for of in figures
     ]
     _print_table(("images", "one (95 %)", "other (95 %)", "it alone", "p"), rows)
@@ -111,6 +108,13 @@ def print_entries(rows: Sequence[Sequence[str]]) -> None:
         if facts:
             out.print(Padding(Text(" · ".join(facts), style="dim"), INDENT))
         out.print(Padding(Text(summary), INDENT))
+
+
+def _short(name: str) -> str:
+    """Return an attack's call string without its defaults, and anything else as it is."""
+    from sparring.attacks import ATTACKS
+
+    return str(ATTACKS.parse(name)) if "(" in name else name
 
 
 def _percent(value: "Estimate") -> str:

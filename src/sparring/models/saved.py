@@ -29,7 +29,7 @@ def load(path: str | Path, *, trust: bool = False) -> nn.Module:
         shape, made = shape_of(about), MODELS.parse(about["model"])
         if made.outside and not trust:
             raise InputError(
-                f"{run.path}: its model is code from outside, {made}; open it with trust if you trust that"
+                f"{run.path}: its model is code from outside, {made}; open it with trust=True, or --trust, if you do"
             )
         network = made.build(shape, len(about["classes"]))
         model = assemble(blank_normaliser(about["normalise"], shape), network)

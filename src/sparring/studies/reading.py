@@ -31,10 +31,9 @@ from sparring.studies.plan import (
 
 def studies() -> dict[str, str]:
     """Return the title of each study that comes with Sparring, by name."""
-    files = sorted(resources.files("sparring.studies").iterdir(), key=lambda file: file.name)
-    return {
-        f.name.removesuffix(".toml"): tomllib.loads(f.read_text())["title"] for f in files if f.name.endswith(".toml")
-    }
+    files = [f for f in resources.files("sparring.studies").iterdir() if f.name.endswith(".toml")]
+    titles = {f.name.removesuffix(".toml"): tomllib.loads(f.read_text())["title"] for f in files}
+    return dict(sorted(titles.items()))
 
 
 def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object] | None = None) -> StudyPlan:
