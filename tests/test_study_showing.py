@@ -172,6 +172,25 @@ def test_of_images_as_they_are_every_model_is_asked_once(tmp_path: Path, monkeyp
     assert len(asked) == len(set(asked)) == 4  # though universal and random signs are shown to all four
 
 
+def test_a_further_row_is_shown_what_the_others_have_seen(
+    ran: tuple[Path, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, result = ran
+    clean, asked = load_data("digits()").test.sample(120, seed=0).images(), set()
+
+    def counted(model: nn.Module, x: Tensor) -> Tensor:
+        if len(x) == len(clean) and torch.equal(x, clean):
+            asked.add(id(model))
+        return predictions(model, x)
+
+    monkeypatch.setattr(showing_module, "predictions", counted)
+    (folder / "further.toml").write_text(TOML.replace("size = [0.1, 0.3]", "size = [0.1, 0.3, 0.2]"))
+    again, _ = run_study(str(folder / "further.toml"), runs=folder / "runs", out=folder / "further", quiet=True)
+    assert len(asked) == 1
+    assert figures(row_of(again, "noise 0.2"))["accuracy under universal"].compatibility.n == 120
+    assert figures(row_of(again, "noise 0.3")) == figures(row_of(result, "noise 0.3"))
+
+
 def test_what_another_threat_or_attack_made_is_not_taken_for_this(ran: tuple[Path, StudyResult]) -> None:
     folder, result = ran
     places = {path.relative_to(folder) for path in folder.rglob("shown/*.npz")}

@@ -72,8 +72,8 @@ class Showing:
         run = self.fitted[victim].run.path.name
         found = made.read()
         if run not in found:
-            names = self.fitted if source in shown.on else (source,)
-            found = made.shown_to([self.fitted[name] for name in names])
+            these = self.fitted.values() if source in shown.on else (self.fitted[source],)
+            found = made.shown_to([each for each in these if each.run.path.name not in found])
         return Said(made.given.y.numpy(), *found[run])
 
 
@@ -137,7 +137,7 @@ class _Made:
             return {}
 
     def shown_to(self, victims: Sequence[Fitted]) -> dict[str, tuple[Labels, Labels]]:
-        """Make the images, show them to all of these and return what is said of them; keep it."""
+        """Make the images, show them to all of these, and return and keep what these and others have said of them."""
         x, found = self.given.images(), self.read()
         made = self._images(x)
         for victim in victims:
