@@ -31,7 +31,7 @@ bench-recovery: $(READY)  ## latent recovery of all MNIST images, by hand; ARGUM
 	$(BIN)/python benchmarks/recovery.py $(ARGUMENTS)
 
 bench-masks: $(READY)  ## speed on photographs, by hand: a quiet machine and ten minutes
-	$(BIN)/python benchmarks/masks.py
+	$(BIN)/python benchmarks/masks.py $(ARGUMENTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -55,6 +55,62 @@ def training() -> dict[str, str]:
 UNITS = (("ratio", " x bare PyTorch"), ("seconds", " s"), ("peak_mb", " MB"))
 
 
+def photographs() -> dict[str, str]:
+    """Return the tables of `make bench-masks`."""
+    record = json.loads((RESULTS / "masks-speed.json").read_text(encoding="utf-8"))
+    figures, machine = record["figures"], record["machine"]
+    passes, universal, pca = figures["passes"], figures["universal"], figures["pca"]
+    signs = f"{universal['random_signs']:.1%}"
+    memory = [f"{pca[name] / 1000:.1f} GB" for name in ("peak_mb", "most_mb")]
+    lines = [
+        ("500 images to logits, beside bare passes", f"{passes['ratio']:.2f} x", f"at most {passes['target']:g} x"),
+        (
+            "a universal perturbation fitted on 500 images",
+            seconds(universal["seconds"]),
+            f"at most {universal['target']:g} s",
+        ),
+        (
+            "the predictions that it changes on the other 500, at 10/255",
+            f"{universal['fooling_rate']:.1%} (random signs {signs})",
+            f"at least {universal['least_fooling_rate']:.0%}",
+        ),
+        (
+            "PCA fitted on 10,000 images of CIFAR-10",
+            f"{seconds(pca['seconds'])}, {memory[0]}",
+            f"at most {pca['target']:g} s, {memory[1]}",
+        ),
+    ]
+    speeds = ["| what | measured | target |", "| --- " * 3 + "|", *(f"| {' | '.join(line)} |" for line in lines)]
+    courses = ["| one perturbation fools | of the images given | of others |", "| --- " * 3 + "|"]
+    for task, found in figures["courses"].items():
+        courses += [
+            f"| {task}: {COURSES[name]} | {rates['given']:.0%} | {rates['others']:.0%} |"
+            for name, rates in found.items()
+        ]
+    where = f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}."
+    return {
+        "benchmarks.md photographs, speed": "\n".join([*speeds, "", where]),
+        "benchmarks.md photographs, courses": "\n".join(courses),
+    }
+
+
+COURSES = {"turning": "turning logits alone", "crossing": "climbing the rate alone", "both": "both, as it is"}
+
+
+def known_report() -> str:
+    """Return the table of what the known report of paper 000 measured."""
+    record = json.loads((RESULTS / "known-report.json").read_text(encoding="utf-8"))
+    lines = [
+        "| training | accuracy | distance as published | distance as ours | the report's own, at 50 epochs |",
+        "| --- " * 5 + "|",
+    ]
+    for name, row in record["rows"].items():
+        published = f"{row['published']:.2f}" if "published" in row else "-"
+        figures = (f"{row['accuracy']:.1%}", f"{row['as published']:.2f}", f"{row['ours']:.2f}", published)
+        lines.append(f"| {' | '.join((name, *figures))} |")
+    return "\n".join(lines)
+
+
 def race_targets(record: dict[str, Any]) -> str:
     """Return a line for each target: ours beside the peer that it names."""
     lines = [
@@ -193,7 +249,14 @@ def race() -> dict[str, str]:
 
 def tables() -> dict[str, str]:
     """Return every table, by the page that shows it and its place there."""
-    return {**study_tables(RESULTS), "benchmarks.md speed": speed(), **training(), **race()}
+    return {
+        **study_tables(RESULTS),
+        "benchmarks.md speed": speed(),
+        **training(),
+        **photographs(),
+        "benchmarks.md known report": known_report(),
+        **race(),
+    }
 
 
 if __name__ == "__main__":
