@@ -285,6 +285,15 @@ def test_pooling_gives_the_mean_with_the_t_interval_and_every_check_once(result:
     assert pooled_row(only, [0]) is only[0]
 
 
+def test_trainings_that_agree_have_the_interval_of_one(result: tuple[StudyResult, Path]) -> None:
+    rows = with_values(result[0].rows[2], "r", "f", [0.0, 0.0, 0.0])
+    rows = [
+        replace(row, figures=tuple(replace(f, compatibility=Estimate(0.0, 0.0, 0.0037, 1000)) for f in row.figures))
+        for row in rows
+    ]
+    assert pooled_row(rows, range(3)).figures[0].compatibility == Estimate(0.0, 0.0, 0.0037, 3)
+
+
 def test_an_eps_stays_what_it_is_to_the_bit(result: tuple[StudyResult, Path]) -> None:
     """The mean of three times 0.1 is not 0.1."""
     row = result[0].rows[0]

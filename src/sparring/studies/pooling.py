@@ -15,7 +15,8 @@ def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
     """Return the rows of several seeds as one: means of every figure; what is no figure is the first one's.
 
     An estimate becomes the mean over the seeds with its t-interval, whatever interval each had; where one has none
-    (NaN), it is left to the others. Bins of calibration are emptied into one another.
+    (NaN), it is left to the others. Trainings that agree to the last digit (nothing is left of any) would have an
+    interval of no width: theirs is the first one's. Bins of calibration are emptied into one another.
     """
     if len(rows) == 1:
         return rows[0]
@@ -30,7 +31,7 @@ def _pooled(parts: list[Any], most: float) -> Any:  # whatever stands in a recor
     """Return the parts as one; no estimate in them can be more than `most`."""
     first = parts[0]
     if isinstance(first, Estimate):
-        return _mean([part.value for part in parts if not math.isnan(part.value)], most)
+        return _mean([part for part in parts if not math.isnan(part.value)], most)
     if isinstance(first, Bin):
         return _merged(parts)
     if is_dataclass(first) and not isinstance(first, type):
@@ -47,9 +48,11 @@ def _pooled(parts: list[Any], most: float) -> Any:  # whatever stands in a recor
     return first  # of equal ones too: an eps must stay what it is, and three times 0.1 is not 0.3
 
 
-def _mean(values: list[float], most: float) -> Estimate:
+def _mean(parts: Sequence[Estimate], most: float) -> Estimate:
     """Return the mean; its interval ends where the values do, at 0 and at `most`."""
-    found = mean(values)
+    found = mean([part.value for part in parts])
+    if len({part.value for part in parts}) == 1:
+        return replace(parts[0], n=found.n)
     return replace(found, low=max(found.low, 0.0), high=min(found.high, most))  # of NaN, max and min give the first
 
 
