@@ -47,9 +47,9 @@ def open_tree(root: Path, stack: ExitStack) -> Tree:
     """
     if root.is_dir():
         return _directory(root)
-    try:  # zipfile says ValueError for a NUL in the path, and NotImplementedError for a newer version of the format
+    try:  # zipfile says ValueError for a NUL in the path, and a kind of RuntimeError for a newer version of the format
         archive = stack.enter_context(zipfile.ZipFile(root))
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{root}: not a readable zip file ({error}); give a directory of images or a whole zip"
         ) from None
