@@ -30,7 +30,7 @@ bench-training: $(PEERS)/ready  ## what our training steps cost, beside bare pas
 bench-recovery: $(READY)  ## latent recovery of all MNIST images, by hand; ARGUMENTS="--model RUN --classifier RUN"
 	$(BIN)/python benchmarks/recovery.py $(ARGUMENTS)
 
-bench-masks: $(READY)  ## speed on photographs, by hand: a quiet machine and ten minutes
+bench-masks: $(READY)  ## speed on photographs, by hand: a quiet machine and half an hour; ARGUMENTS="passes" for a part
 	$(BIN)/python benchmarks/masks.py $(ARGUMENTS)
 
 format: $(READY)

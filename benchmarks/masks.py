@@ -1,7 +1,7 @@
 """Speed on photographs: `make bench-masks`. A network of ImageNet images, a universal perturbation, and PCA of many.
 
 Needs the ImageNet sample with SqueezeNet's weights, and CIFAR-10 as an image folder, below SPARRING_DATA; what they
-decode to is cached before anything is timed. By hand: a quiet machine and a quarter of an hour. Names as arguments
+decode to is cached before anything is timed. By hand: a quiet machine and half an hour. Names as arguments
 measure only these, and leave the others' figures as they are.
 """
 
