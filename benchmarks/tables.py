@@ -107,7 +107,8 @@ def recovery() -> dict[str, str]:
         f"| time | {whole['minutes']:.1f} min | at most {target['minutes']:g} min |",
         f"| median PSNR | {whole['psnr']:.1f} dB | at least {target['psnr']:g} dB |",
         f"| a classifier says the same of them | {whole['agreement']:.1%} | at least {target['agreement']:.0%} |",
-        f"| what mixing adds to an epoch, codes kept | {record['mixing']['ratio'] - 1:.1%} | at most {target['mixing'] - 1:.0%} |",
+        f"| what mixing adds to an epoch, codes kept | {record['mixing']['ratio'] - 1:.1%} "
+        f"| at most {target['mixing'] - 1:.0%} |",
     ]
     beside = [
         "| 12 images | an image takes | mean squared error | times faster |",
