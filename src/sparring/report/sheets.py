@@ -34,7 +34,7 @@ def of(model: GenerativeRow, models: int, names: Sequence[str] = KINDS) -> tuple
         "reconstructions": "Above, the first training image of each class; below, what is drawn from their codes",
         "best": "The training images that come back best, and what is drawn from their codes",
         "worst": "Those that come back worst",
-        "interpolations": f"From one training image, left, to another, right; drawn at {_places(model)} of the way",
+        "interpolations": f"Training images at the ends; drawn at {_places(model)} of the way",
     }
     shown = [name for name in names if _usable(model.arrays.get(name))]
     budget = BYTES // max(models * len(shown), 1)
