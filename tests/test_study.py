@@ -136,6 +136,23 @@ def test_a_quick_budget_may_change_single_rows(tmp_path: Path) -> None:
         read_plan(str(tmp_path / "s.toml"), budget="quick")
 
 
+def test_a_row_may_be_judged_otherwise_than_the_rest(tmp_path: Path) -> None:
+    own = 'defence = "standard()"\nevaluation = { attacked = 20, curve = [] }\n'
+    (tmp_path / "s.toml").write_text(TOML.replace('defence = "standard()"\n', own))
+    study, _ = run_study(str(tmp_path / "s.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    judged = {row.name: row.evaluation for row in study.rows}
+    assert {name: (of.robust.n, len(of.curves)) for name, of in judged.items()} == {
+        "standard": (20, 0),
+        "noise at 0.05": (60, 1),
+        "noise at 0.1": (60, 1),
+    }
+    assert all(figure.compatibility.n == 60 for row in study.rows for figure in row.figures[:1])
+    for wrong, said in (("atacked", "did you mean 'attacked'"), ("examples", "unknown field 'examples'")):
+        (tmp_path / "s.toml").write_text(TOML.replace('defence = "standard()"\n', own.replace("attacked", wrong)))
+        with pytest.raises(InputError, match=f"row 'standard': evaluation.*{said}"):
+            read_plan(str(tmp_path / "s.toml"))
+
+
 def test_a_row_that_repeats_a_recipe_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TOML.replace("each = { noise = [0.05, 0.1] }", "each = { noise = [0.1, 0.1] }"))
     assert len(expand(read_plan(str(tmp_path / "s.toml")), {"lr": 0.01, "eps": 0.1})) == 2

@@ -115,7 +115,7 @@ class Measure:
         examples = plan.attacked or plan.examples
         means = Crafting(draws=plan.draws)
         settings = Judgement(
-            repr(self.threat), plan.attacks, plan.split, examples, plan.curve or None, seed, crafting=means, audit=audit
+            repr(self.threat), plan.attacks, plan.split, examples, plan.curve, seed, crafting=means, audit=audit
         )
         return judge(fitted, dataset, settings)[0]
 

@@ -58,7 +58,8 @@ class RowPlan:
     A row in the `role` of an adversary is trained for its learned adversary alone, and not judged. One with
     `generative` trains a generative model and no classifier. `seeds`: its own, if it is not trained with all of the
     study's. `published_sweep`: the paper's accuracy by eps. `published_on`: its figures on other data than the study
-    file's, by that data's name; where there are none, nothing is set against ours.
+    file's, by that data's name; where there are none, nothing is set against ours. `evaluation`: how it is judged, if
+    not in all as the others are.
     """
 
     name: str
@@ -74,6 +75,7 @@ class RowPlan:
     published_on: dict[str, dict[str, float]] = field(default_factory=dict)
     series: str = ""
     at: float | None = None
+    evaluation: "EvaluationPlan | None" = field(default=None, repr=False)  # what is kept is named after it by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ class EvaluationPlan:
 
     threat: str
     attacks: tuple[str, ...]
-    curve: tuple[float, ...] = ()
+    curve: tuple[float, ...] | None = None
     protocol: str = ""
     sweep: tuple[float, ...] = ()
     further_sweep: tuple[float, ...] = ()

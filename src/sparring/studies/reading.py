@@ -1,7 +1,7 @@
 """A study read from its TOML file, every name and number in it checked before anything is trained."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from importlib import resources
 from itertools import product
 from pathlib import Path
@@ -27,6 +27,8 @@ from sparring.studies.plan import (
     ShownPlan,
     StudyPlan,
 )
+
+OF_ROWS = ("attacks", "attacked", "curve", "distances")  # what a row may have judged otherwise
 
 
 def studies() -> dict[str, str]:
@@ -61,8 +63,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     raw["search_published"] = next(
         (r.get("published", {}) for r in raw.get("rows", ()) if r.get("name") == of_search), {}
     )
-    raw["rows"] = tuple(_row(row, tolerance, study, other) for row in raw.get("rows", ()))
-    raw["evaluation"] = _fill(EvaluationPlan, _table(raw, "evaluation", study), f"{study}: evaluation")
+    judged = _table(raw, "evaluation", study)
+    raw["rows"] = tuple(_row(row, tolerance, judged, study, other) for row in raw.get("rows", ()))
+    raw["evaluation"] = _fill(EvaluationPlan, judged, f"{study}: evaluation")
     raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None
     raw["claims"] = tuple(_fill(ClaimPlan, claim, f"{study}: claims") for claim in raw.get("claims", ()))
     plan = StudyPlan(**_known(raw, StudyPlan, study))
@@ -107,14 +110,20 @@ def _name_of(data: object, study: str) -> str:
     return source.name
 
 
-def _row(raw: dict[str, Any], tolerance: dict[str, float], study: str, other: str) -> RowPlan:
-    """Return a row; with `other` data than the file's, only what was published on those stands beside ours."""
-    own = raw.get("tolerance", {})
-    filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": {**tolerance, **own}}
+def _row(raw: dict[str, Any], tolerance: dict[str, float], judged: dict[str, Any], study: str, other: str) -> RowPlan:
+    """Return a row; with `other` data than the file's, only what was published on those stands beside ours.
+
+    What its own table of evaluation says goes before `judged`, the study's.
+    """
+    tolerance = {**tolerance, **raw.get("tolerance", {})}
+    filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": tolerance}
     hints, where = get_type_hints(RowPlan), f"{study}: row {raw.get('name')!r}"
     for key in ("seeds", "published", "tolerance", "published_sweep", "published_on"):
         if key in filled:
             filled[key] = convert(filled[key], hints[key], f"{where}: {key}")
+    if "evaluation" in filled:
+        own = _known_among(filled["evaluation"], OF_ROWS, f"{where}: evaluation")
+        filled["evaluation"] = _fill(EvaluationPlan, {**judged, **own}, f"{where}: evaluation")
     if other:
         filled |= {"published": raw.get("published_on", {}).get(other, {}), "published_sweep": {}}
     if not isinstance(filled.get("name"), str):
@@ -143,10 +152,13 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
 
 
 def _known(raw: dict[str, Any], kind: type[Any], where: str) -> dict[str, Any]:
-    hints = get_type_hints(kind)
+    return _known_among(raw, get_type_hints(kind), where)
+
+
+def _known_among(raw: dict[str, Any], fields: Collection[str], where: str) -> dict[str, Any]:
     for key in raw:
-        if key not in hints:
-            raise InputError(f"{where}: unknown field {key!r}{suggest(key, hints)}")
+        if key not in fields:
+            raise InputError(f"{where}: unknown field {key!r}{suggest(key, fields)}")
     return raw
 
 

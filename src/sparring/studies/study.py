@@ -87,12 +87,12 @@ class Workshop:
         """Train every row with every seed, all of them before any is judged, then judge and attack the defences."""
         expanded = expand(self._plan, chosen, self._runs)
         fitted = {training.run: self._fit(training.recipe) for _, of_row in expanded for training in of_row}
-        measure = Measure(self._plan.evaluation, self._threat(chosen))
+        threat = self._threat(chosen)
         judged = [(row, of_row) for row, of_row in expanded if row.role == "defence" and not row.generative]
         runs = self._adversaries(expanded)
         rows = []
         for row, trainings in judged:
-            each = []
+            measure, each = Measure(row.evaluation or self._plan.evaluation, threat), []
             for place, training in enumerate(trainings):
                 beside = {other.name: fitted[t.run][0] for other, of in judged for t in of if t.seed == training.seed}
                 of_seed, most = runs.get(training.seed, {}), self._plan.evaluation.audited
