@@ -82,6 +82,7 @@ def curves(result: StudyResult, *, sweep: bool, way: str = "") -> str:
         )
         if row.sweep or not any(other.sweep for other in result.rows):
             drawn[row.name] = {p.eps: p.accuracy.value for curve in chosen for p in curve.points}
+    drawn = {name: at for name, at in drawn.items() if at}  # a row may be attacked at one eps alone
     grid = list(next(iter(drawn.values())))
     lines = [f"| row | {' | '.join(f'{eps:g}' for eps in grid)} |", "| --- " * (len(grid) + 1) + "|"]
     for name, at in drawn.items():

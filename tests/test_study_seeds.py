@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -12,8 +13,8 @@ from scipy import stats
 from sparring.core.errors import InputError
 from sparring.core.records import load
 from sparring.core.results import Bin, Estimate, Flag
-from sparring.core.statistics import difference, paired_p
-from sparring.core.study_results import Figure, Repeat, Row, StudyResult
+from sparring.core.statistics import difference, paired_difference, paired_p, share
+from sparring.core.study_results import Figure, Finding, Repeat, Row, StudyResult
 from sparring.data import load as load_data
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load as load_model
@@ -356,6 +357,52 @@ def test_with_one_seed_the_interval_of_the_difference_decides(result: tuple[Stud
     assert decide(claim, rows | {"near": close}).verdict == "does not hold"
     blank = replace(close, figures=(Figure("f", None, replace(near, n=0), replace(near, n=0), None),))
     assert decide(claim, rows | {"near": blank}).verdict == "note"
+
+
+def test_with_one_seed_and_the_same_images_mcnemar_decides(result: tuple[StudyResult, Path]) -> None:
+    """Intervals of two shares measured apart would overlap; that the one is right wherever the other is settles it."""
+    like, images = result[0].rows[2], np.arange(200)
+    flags = {"far": images < 110, "near": images < 95, "odd": images % 2 == 0, "fewer": images[:100] < 60}
+    rows = {
+        name: replace(
+            like,
+            name=name,
+            figures=(Figure("f", None, value, value, None),),
+            repeats=(Repeat(0, "r", {"f": value.value}, {}, {"f": value.value}),),
+            arrays={"honest/f": counted},
+        )
+        for name, counted in flags.items()
+        for value in (share(int(counted.sum()), len(counted)),)
+    }
+
+    def found(above: str, row: str = "far") -> Finding:
+        return decide(ClaimPlan(claim="c", row=row, figure="f", column="honest", above=above), rows)
+
+    assert difference(rows["far"].figures[0].honest, rows["near"].figures[0].honest).low < 0  # measured apart
+    assert found("near").verdict == "holds"
+    p = stats.binomtest(15, 15).pvalue
+    assert (
+        f"difference +7.5 points (+3.7 to +11.2; one seed, McNemar's test on 200 images, p = {p:.2g})"
+        in found("near").sentence
+    )
+    assert found("far", "near").verdict == "does not hold"
+    assert found("odd").verdict == "does not hold"
+    assert "McNemar" not in found("fewer").sentence  # other images: measured apart
+    rows["near"] = replace(rows["near"], arrays={"honest/f": images < 105})
+    assert found("near").verdict == "does not hold"  # 5 images to none: p = 0.06
+
+
+def test_the_paired_interval_is_that_of_agresti_and_min() -> None:
+    """Their formula by hand, its symmetry, and that it holds what it should in draws from a known truth."""
+    found = paired_difference(20, 5, 100)
+    gap, spread = 15 / 102, math.sqrt(26 - 15**2 / 102) / 102
+    assert found == Estimate(0.15, pytest.approx(gap - 1.959964 * spread), pytest.approx(gap + 1.959964 * spread), 100)
+    other = paired_difference(5, 20, 100)
+    assert (other.low, other.high) == (pytest.approx(-found.high), pytest.approx(-found.low))
+    assert paired_difference(0, 0, 1).low < 0 < paired_difference(0, 0, 1).high <= 1
+    drawn = np.random.default_rng(0).multinomial(60, (0.2, 0.1, 0.7), size=4000)
+    held = [(f := paired_difference(int(b), int(c), 60)).low <= 0.1 <= f.high for b, c, _ in drawn]
+    assert 0.94 <= np.mean(held) <= 0.97
 
 
 def test_a_published_curve_must_come_out_at_every_point(result: tuple[StudyResult, Path]) -> None:

@@ -126,6 +126,22 @@ def test_every_row_is_shown_the_images_of_the_first_and_its_own(ran: tuple[Path,
     )
 
 
+def test_the_record_knows_which_images_each_share_counts(ran: tuple[Path, StudyResult]) -> None:
+    """So two rows are compared image by image: flags come back from the file, as many as the figure says."""
+    folder, result = ran
+    again = load(StudyResult, folder / "out" / "results.json")
+    for row, kept in zip(result.rows, again.rows, strict=True):
+        assert row.arrays.keys() == kept.arrays.keys()
+        for figure in row.figures:
+            for column, value in (("compatibility", figure.compatibility), ("honest", figure.honest)):
+                flags = kept.arrays.get(f"{column}/{figure.name}")
+                counted = figure.name.endswith("accuracy") or "under" in figure.name or "fooling" in figure.name
+                assert (flags is not None) == (counted and value is not None)
+                if flags is not None:
+                    assert (flags.mean(), len(flags)) == (pytest.approx(value.value), value.n)
+    assert "McNemar's test on 120 images" in result.findings[0].sentence
+
+
 def test_the_figures_are_those_of_the_attack_made_by_hand(ran: tuple[Path, StudyResult]) -> None:
     folder, result = ran
     data = load_data("digits()")

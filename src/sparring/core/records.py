@@ -15,7 +15,7 @@ from cattrs.preconf.json import make_converter
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
 from sparring.core.results import SCHEMA_VERSION, Evaluation
-from sparring.core.study_results import GenerativeRow, StudyResult
+from sparring.core.study_results import GenerativeRow, Row, StudyResult
 
 DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
 R = TypeVar("R", Evaluation, StudyResult)
@@ -34,7 +34,7 @@ _converter.register_structure_hook(float, lambda v, _: math.nan if v is None els
 for _plain in (str, int, bool):
     _converter.register_structure_hook(_plain, _exactly)
 _aside = override(omit=True)
-for _kept in (Evaluation, GenerativeRow):
+for _kept in (Evaluation, GenerativeRow, Row):  # a Row holds an Evaluation, which must be known before
     _converter.register_unstructure_hook(_kept, make_dict_unstructure_fn(_kept, _converter, arrays=_aside))
     _converter.register_structure_hook(_kept, make_dict_structure_fn(_kept, _converter, arrays=_aside))
 
@@ -70,12 +70,13 @@ def load(kind: type[R], path: Path) -> R:
     return record
 
 
-def _with_arrays(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation | GenerativeRow]]:
+def _with_arrays(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation | GenerativeRow | Row]]:
     """Return what has arrays, each with the place of its own in the npz."""
     if isinstance(record, Evaluation):
         return [("", record)]
     rows = [(f"{index}/", row.evaluation) for index, row in enumerate(record.rows)]
-    return [*rows, *((f"generative {index}/", model) for index, model in enumerate(record.generatives))]
+    counted = [(f"row {index}/", row) for index, row in enumerate(record.rows)]
+    return [*rows, *counted, *((f"generative {index}/", model) for index, model in enumerate(record.generatives))]
 
 
 def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:

@@ -68,6 +68,8 @@ class Row:
     `repeats`: its trainings; if there are several, all other figures are their means. `nearest`: how near images lie
     that fool it, by minimal attacks without a bound. `series` and `at`: of rows that differ in a number alone, what
     they are called, with the number's name in braces, and that number.
+    `arrays`: by column and figure ("honest/clean accuracy") which images (N,) that share counts, saved beside the JSON
+    as npz; of several trainings the first's. Rows of one study that count as many images count the same ones.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Row:
     nearest: Evaluation | None = None
     series: str = ""
     at: float | None = None
+    arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

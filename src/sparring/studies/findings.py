@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from sparring.core.results import Estimate
-from sparring.core.statistics import difference, mean, paired_p
+from sparring.core.statistics import difference, mcnemar_p, mean, paired_difference, paired_p
 from sparring.core.study_results import Figure, Finding, Row, Unit
 from sparring.studies.plan import ClaimPlan, StudyPlan
 
@@ -15,6 +15,7 @@ HOW: dict[Column, str] = {
     "honest": "under the honest attacks",
 }
 
+SIGNIFICANT = 0.05
 GAP = 0.1  # how far the honest figure must fall below the paper's protocol to be worth a sentence
 
 
@@ -56,22 +57,37 @@ def _told(claim: ClaimPlan, rows: Mapping[str, Row], column: Column) -> tuple[bo
 
 
 def _compared(claim: ClaimPlan, rows: Mapping[str, Row], column: Column, value: Estimate) -> tuple[bool | None, str]:
-    """Decide a claim against another figure: by the paired t-test over seeds, or the difference's interval for one."""
+    """Decide a claim against another figure: by the paired t-test over seeds, or for one by McNemar's test on images.
+
+    Where it is not known which images the two figures count, the interval of their difference decides.
+    """
     row, other, figure = rows[claim.row], rows[claim.above or claim.below], claim.than or claim.figure
     against = _estimate(other, figure, column)
     if against is None or against.n == 0:
         return None, f"{other.name}: no image is left on which {figure} could be measured."
     here, there = _by_seed(row, claim.figure, column), _by_seed(other, figure, column)
     pairs = [here[seed] - there[seed] for seed in here if seed in there]
-    gap, test = difference(value, against), "one seed"
+    gap, test, sure = difference(value, against), "one seed", True
     if len(pairs) > 1:
         gap, test = mean(pairs), f"paired t-test over {len(pairs)} seeds, p = {paired_p(pairs):.2g}"
+    elif (both := _counted(row, claim.figure, other, figure, column)) is not None:
+        gap, p = both
+        test, sure = f"one seed, McNemar's test on {gap.n} images, p = {p:.2g}", p < SIGNIFICANT
     unit = _figure(row, claim.figure).unit
     named = f"{other.name}'s {figure}" if figure != claim.figure else other.name
-    return gap.low > 0 if claim.above else gap.high < 0, (
+    return sure and (gap.low > 0 if claim.above else gap.high < 0), (
         f"{row.name}: {claim.figure} {HOW[column]} is {_told_as(value, unit)}, {named}: {_told_as(against, unit)}; "
         f"difference {_gap(gap, unit)}; {test})."
     )
+
+
+def _counted(row: Row, figure: str, other: Row, than: str, column: Column) -> tuple[Estimate, float] | None:
+    """Return the paired difference of two shares of the same images, with its p-value; None where it is not known."""
+    ours, theirs = row.arrays.get(f"{column}/{figure}"), other.arrays.get(f"{column}/{than}")
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return None
+    only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return paired_difference(only_ours, only_theirs, len(ours)), mcnemar_p(only_ours, only_theirs)
 
 
 def _gap(gap: Estimate, unit: Unit) -> str:

@@ -10,10 +10,11 @@ from typing import TypeVar
 
 from sparring.core.errors import InputError
 from sparring.core.records import load, save
-from sparring.core.study_results import Figure, GenerativeRow, Geometry, Row, StudyResult
+from sparring.core.study_results import GenerativeRow, Geometry, Row, StudyResult
 from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
 from sparring.studies.plan import EvaluationPlan, RowPlan
+from sparring.studies.showing import Seen
 
 Measured = TypeVar("Measured", Row, GenerativeRow, Geometry)
 log = logging.getLogger("sparring")
@@ -26,7 +27,7 @@ def kept_row(
     threat: str,
     data: str,
     runs: Mapping[str, str],
-    shown: tuple[Figure, ...],
+    shown: tuple[Seen, ...],
     audit: Level,
     measure: Callable[[], Row],
 ) -> Row:

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Crafting, Learned
-from sparring.core.results import Calibration, Confidence, Curve, Estimate, Evaluation
+from sparring.attacks.losses import succeeded
+from sparring.core.results import Arrays, Calibration, Confidence, Curve, Estimate, Evaluation
 from sparring.core.statistics import mean
 from sparring.core.study_results import Figure, Repeat, Row, Unit
 from sparring.core.threat import ThreatModel
@@ -24,6 +26,7 @@ from sparring.recipe import Fitted, Recipe
 from sparring.studies.expansion import Training
 from sparring.studies.judge import Judgement, judge
 from sparring.studies.plan import CURVE, DISTANCE, UNDER, EvaluationPlan, RowPlan
+from sparring.studies.showing import Flags, Seen
 
 BATCH = "batch statistics"
 
@@ -42,7 +45,7 @@ class Measure:
         fitted: Fitted,
         dataset: Dataset,
         runs: dict[str, str],
-        shown: tuple[Figure, ...] = (),
+        shown: tuple[Seen, ...] = (),
         audit: Level = "standard",
     ) -> Row:
         """Return all that is measured of one training; `runs`: those of the plan's adversaries, of the same seed.
@@ -52,6 +55,7 @@ class Measure:
         evaluation = self._judged(fitted, dataset, training.seed, audit)
         nearest = self._nearest(fitted, dataset, training.seed)
         figures: tuple[Figure, ...] = ()
+        counted: Arrays = {}
         sweep: tuple[Curve, ...] = ()
         calibrations: dict[str, Calibration] = {}
         adversaries: tuple[Figure, ...] = ()
@@ -61,6 +65,7 @@ class Measure:
             ways = {way: self._read(model, given, batch) for way, model in models.items()}
             protocol, *others = (way.named for way in ways.values())
             honest = _honest(evaluation).named
+            counted |= _columns(next(iter(ways.values())), _honest(evaluation))
             figures = tuple(
                 self._figure(name, row, value, honest[name], [other[name] for other in others])
                 for name, value in protocol.items()
@@ -75,7 +80,8 @@ class Measure:
                 self._under(name, Learned(run=runs[name]).with_network(network), row, models, given, batch)
                 for name, network in networks.items()
             )
-        figures += (*self._seen(row, fitted.model, dataset), *shown)
+        figures += (*self._seen(row, fitted.model, dataset), *(seen.figure for seen in shown))
+        counted |= {f"{of}/{seen.figure.name}": each for seen in shown for of, each in seen.counted.items()}
         if nearest is not None:
             figures += (self._distance(row, nearest),)
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
@@ -98,6 +104,7 @@ class Measure:
             nearest=nearest,
             series=row.series,
             at=row.at,
+            arrays=counted,
         )
 
     def examples(self, dataset: Dataset, split: str) -> Split:
@@ -199,10 +206,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Reading:
-    """Confidence and calibration on clean and on adversarial images."""
+    """Confidence and calibration on clean and on adversarial images, and which of them (N,) are classified right."""
 
     confidences: dict[str, Confidence]
     calibrations: dict[str, Calibration]
+    right: dict[str, Flags]
 
     @staticmethod
     def of(logits: dict[str, Tensor], y: Tensor) -> "Reading":
@@ -210,6 +218,7 @@ class Reading:
         return Reading(
             {images: confidence(found, y) for images, found in logits.items()},
             {images: calibration(found, y) for images, found in logits.items()},
+            {images: (~succeeded(found, y)).numpy() for images, found in logits.items()},
         )
 
     @property
@@ -232,10 +241,21 @@ def _honest(evaluation: Evaluation) -> "Reading":
     """Return what the honest attacks leave, read as the protocol's figures are."""
     assert evaluation.calibration is not None
     assert evaluation.robust_calibration is not None
+    right = {name: evaluation.arrays[f"correct/{name}"] for name in ("clean", *evaluation.attacked)}
     return Reading(
         {"clean": evaluation.clean_confidence, "adversarial": evaluation.robust_confidence},
         {"clean": evaluation.calibration, "adversarial": evaluation.robust_calibration},
+        {"clean": right["clean"], "adversarial": np.logical_and.reduce(list(right.values()))},
     )
+
+
+def _columns(protocol: "Reading", honest: "Reading") -> Arrays:
+    """Return which images the accuracies of both columns count; see `Row.arrays`."""
+    return {
+        f"{column}/{images} accuracy": flags
+        for column, reading in (("compatibility", protocol), ("honest", honest))
+        for images, flags in reading.right.items()
+    }
 
 
 def _repeat(seed: int, fitted: Fitted, figures: Sequence[Figure]) -> Repeat:

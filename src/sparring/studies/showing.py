@@ -36,6 +36,7 @@ from sparring.training.runs import Run
 
 log = logging.getLogger("sparring")
 Labels = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Showing:
     seed: int
     clean: dict[tuple[str, str, int], Labels] = field(default_factory=dict)
 
-    def figures(self, row: RowPlan) -> Iterator[Figure]:
+    def figures(self, row: RowPlan) -> Iterator["Seen"]:
         """Yield the row's accuracy and fooling rate on images made on others, and honestly on those made on itself."""
         for name, shown in self.plan.shown.items():
             honest = None
@@ -61,8 +62,8 @@ class Showing:
             for source in shown.on:
                 full = f"{name} of {source}" if len(shown.on) > 1 else name
                 found = self._shown(shown, source, row.name)
-                yield _figure(f"{UNDER}{full}", row, found.accuracy, honest.accuracy if honest else None)
-                yield _figure(f"{FOOLED}{full}", row, found.fooling_rate, honest.fooling_rate if honest else None)
+                yield _seen(f"{UNDER}{full}", row, found.right, honest.right if honest else None)
+                yield _seen(f"{FOOLED}{full}", row, found.fooled, honest.fooled if honest else None)
 
     def _shown(self, shown: ShownPlan, source: str, victim: str) -> "Said":
         """Return what the row `victim` says of images that are made on the row `source`."""
@@ -86,14 +87,24 @@ class Said:
     made: Labels
 
     @property
-    def accuracy(self) -> Estimate:
-        """The share of the images made that are classified right."""
-        return share(int((self.made == self.y).sum()), len(self.y))
+    def right(self) -> Flags:
+        """Which of the images made are classified right, (N,)."""
+        right: Flags = self.made == self.y
+        return right
 
     @property
-    def fooling_rate(self) -> Estimate:
-        """The share of the predictions that the change has changed."""
-        return share(int((self.made != self.clean).sum()), len(self.y))
+    def fooled(self) -> Flags:
+        """Of which the change has changed the prediction, (N,)."""
+        fooled: Flags = self.made != self.clean
+        return fooled
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A figure, and which images (N,) it counts, by column: "compatibility", "honest"."""
+
+    figure: Figure
+    counted: dict[str, Flags] = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -179,8 +190,14 @@ class _Made:
         )
 
 
-def _figure(name: str, row: RowPlan, value: Estimate, honest: Estimate | None) -> Figure:
-    return Figure(name, row.published.get(name), value, honest, row.tolerance.get(name))
+def _seen(name: str, row: RowPlan, flags: Flags, honest: Flags | None) -> Seen:
+    counted = {"compatibility": flags} if honest is None else {"compatibility": flags, "honest": honest}
+    value, other = _share(flags), None if honest is None else _share(honest)
+    return Seen(Figure(name, row.published.get(name), value, other, row.tolerance.get(name)), counted)
+
+
+def _share(flags: Flags) -> Estimate:
+    return share(int(flags.sum()), len(flags))
 
 
 def _labels(model: nn.Module, x: Tensor) -> Labels:
