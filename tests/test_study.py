@@ -137,7 +137,7 @@ def test_a_quick_budget_may_change_single_rows(tmp_path: Path) -> None:
 
 
 def test_a_row_may_be_judged_otherwise_than_the_rest(tmp_path: Path) -> None:
-    own = 'defence = "standard()"\nevaluation = { attacked = 20, curve = [] }\n'
+    own = 'defence = "standard()"\nevaluation = { attacked = 20, curve = [], audited = 0 }\n'
     (tmp_path / "s.toml").write_text(TOML.replace('defence = "standard()"\n', own))
     study, _ = run_study(str(tmp_path / "s.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
     judged = {row.name: row.evaluation for row in study.rows}
@@ -145,6 +145,11 @@ def test_a_row_may_be_judged_otherwise_than_the_rest(tmp_path: Path) -> None:
         "standard": (20, 0),
         "noise at 0.05": (60, 1),
         "noise at 0.1": (60, 1),
+    }
+    assert {name: bool(of.audit) for name, of in judged.items()} == {
+        "standard": False,
+        "noise at 0.05": True,
+        "noise at 0.1": True,
     }
     assert all(figure.compatibility.n == 60 for row in study.rows for figure in row.figures[:1])
     for wrong, said in (("atacked", "did you mean 'attacked'"), ("examples", "unknown field 'examples'")):

@@ -28,7 +28,7 @@ from sparring.studies.plan import (
     StudyPlan,
 )
 
-OF_ROWS = ("attacks", "attacked", "curve", "distances")  # what a row may have judged otherwise
+OF_ROWS = ("attacks", "attacked", "audited", "curve", "distances")  # what a row may have judged otherwise
 
 
 def studies() -> dict[str, str]:

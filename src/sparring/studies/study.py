@@ -95,7 +95,7 @@ class Workshop:
             measure, each = Measure(row.evaluation or self._plan.evaluation, threat), []
             for place, training in enumerate(trainings):
                 beside = {other.name: fitted[t.run][0] for other, of in judged for t in of if t.seed == training.seed}
-                of_seed, most = runs.get(training.seed, {}), self._plan.evaluation.audited
+                of_seed, most = runs.get(training.seed, {}), measure.plan.audited
                 audit: Level = "standard" if most is None or place < most else "off"
                 each.append(self._measured(measure, row, training, *fitted[training.run], of_seed, beside, audit))
             rows.append(pooled_row(each, [training.seed for training in trainings]))
