@@ -9,11 +9,11 @@ import time
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Flag
 from sparring.evaluation.audit import behaviour, course, figures, stronger
-from sparring.evaluation.audit.base import Check, Finding, Level, Subject
+from sparring.evaluation.audit.base import SMALL, Check, Finding, Level, Subject
 
 SHARE = 0.2  # of the passes that the attacks have spent, for the checks that attack
 LEAST, MOST, FULL = 20, 200, 500  # examples that such a check attacks
-LEAST_DEAR, SMALL = 5, 4096  # of a random model, or of images with more values than that
+LEAST_DEAR = 5  # of a random model, or of large images
 
 CHECKS = (
     Check("guessing", "more is right than by naming one class always", figures.guessing),

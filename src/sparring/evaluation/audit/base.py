@@ -24,6 +24,7 @@ Level = Literal["off", "standard", "full"]
 FAIL, WARN = 0.02, 0.005  # points of accuracy that a result must be off by, at the low end of the interval
 SIGNIFICANT = 0.01  # p-value of a paired test below which a difference is no chance
 SHOWN = 10  # examples' ids a finding names
+SMALL = 4096  # values of an image: of larger ones each question costs much
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.statistics import clopper_pearson
-from sparring.evaluation.audit.base import Finding, Subject
+from sparring.evaluation.audit.base import SMALL, Finding, Subject
 from sparring.evaluation.curve import predictions
 from sparring.evaluation.detection import CUT, ESTIMATED, OPAQUE, PROBABILITIES, RANDOM, USEFUL, differ, usefulness
 from sparring.models.adaptive import adaptation
@@ -156,7 +156,7 @@ def noisy_landscape(subject: Subject) -> Finding:
     """Look how much tiny random changes move the margin, and whether gradients beat random steps."""
     if subject.threat.eps == 0:
         return Finding("not run", "eps is 0")
-    places = subject.some(subject.right, SOME)
+    places = subject.some(subject.right, SOME if subject.bout.x[0].numel() <= SMALL else FEW)
     if not len(places):
         return Finding("not run", "no example is classified right")
     x, y = subject.on_device(places)
