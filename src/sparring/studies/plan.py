@@ -82,6 +82,7 @@ class RowPlan:
 class EvaluationPlan:
     """How every row is judged; `protocol` is the paper's own attack and `sweep` the eps at which it is printed.
 
+    `curve`: the eps of the honest curve, by default a grid about the threat's; empty: none.
     `further_sweep`: eps for a curve of their own, on another scale. `statistics`: those of batch norm in the paper's
     protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
     `views`: changes of the clean images under which accuracy is measured too, by the names of those figures.
