@@ -198,6 +198,14 @@ def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path
         expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {"batch": 32}, tmp_path)
 
 
+def test_fields_of_the_evaluation_can_be_changed_as_those_of_the_recipe_can(tmp_path: Path) -> None:
+    plan = read_plan(written(tmp_path), changes={"attacked": 40, "curve": [0.07], "epochs": 1})
+    assert (plan.evaluation.attacked, plan.evaluation.curve, plan.recipe["epochs"]) == (40, (0.07,), 1)
+    assert "attacked" not in plan.recipe
+    with pytest.raises(InputError, match="attacked"):
+        read_plan(written(tmp_path), changes={"attacked": "all"})
+
+
 def test_one_seed_can_be_asked_for(tmp_path: Path) -> None:
     plan = read_plan(written(tmp_path), changes={"seed": 3})
     assert [row.name for row, _ in expand(plan, {"batch": 32}, tmp_path)] == ["vanilla", "alone", "game"]

@@ -11,7 +11,9 @@ from PIL import Image
 from scipy.ndimage import median_filter
 from sklearn import decomposition
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from sparring.attacks.adaptation import differentiable
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.spec import Component
@@ -212,6 +214,31 @@ def test_fewer_pixels_keep_what_is_even_and_lose_what_is_fine() -> None:
             assert float((module(fine) - 0.5).abs()[..., 2:-2, 2:-2].max()) < 0.05
     nearest = MASKS.parse("downsample(factor=0.5, interpolation='nearest')").blank((1, 8, 8), {})
     assert len(nearest(fine).unique()) == 1  # aliasing: every second pixel
+
+
+@pytest.mark.parametrize("quality", [40, 75])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_attacker_sees_which_waves_a_jpeg_keeps(quality: int, channels: int) -> None:
+    """A step of one grey level by the mask's own gradient gains far more than one by the identity's."""
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(8, channels, 8, 8, generator=generator)
+    x = F.interpolate(small, (40, 37), mode="bicubic", align_corners=False).clamp(0, 1)
+    weights = torch.randn(x.shape, generator=generator)
+    mask = MASKS.parse(f"jpeg(quality={quality})").blank((channels, 40, 37), {})
+    leaf = x.clone().requires_grad_(True)
+    with differentiable(mask):
+        seen = mask(leaf)
+    assert torch.allclose(seen, mask(x), atol=1e-6)  # in front of the classifier stands the real one
+    (gradient,) = torch.autograd.grad((seen * weights).sum(), leaf)
+
+    def gain(direction: Tensor) -> float:
+        return float(((mask((x + direction.sign() / 255).clamp(0, 1)) - mask(x)) * weights).sum())
+
+    assert gain(gradient) > 1.4 * gain(weights) > 0
+    black = torch.zeros(1, channels, 16, 16, requires_grad=True)
+    with differentiable(mask):
+        (gradient,) = torch.autograd.grad((mask(black) * weights[:1, :, :16, :16]).sum(), black)
+    assert float(gradient.abs().min()) > 0  # a flat image is no dead end
 
 
 @pytest.mark.parametrize(

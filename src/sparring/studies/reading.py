@@ -41,7 +41,8 @@ def studies() -> dict[str, str]:
 def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object] | None = None) -> StudyPlan:
     """Read a study by name or TOML path, at a budget (`full`, or a table of the file such as `quick`).
 
-    `changes` set fields of its recipe. Raises InputError that names the field for anything unknown or of a wrong type.
+    `changes` set fields of its recipe, or of its evaluation. Raises InputError that names the field for anything
+    unknown or of a wrong type.
     """
     raw = _read(study)
     variant = raw.pop("quick", {})
@@ -51,11 +52,12 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
         raw["rows"] = _each_merged(raw.get("rows", []), of_rows, study)
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
-    own = _table(raw, "recipe", study)
-    raw["recipe"] = {**own, **(changes or {})}
+    own, changes = _table(raw, "recipe", study), changes or {}
+    of_evaluation = {name: value for name, value in changes.items() if name in get_type_hints(EvaluationPlan)}
+    raw["recipe"] = {**own, **{name: value for name, value in changes.items() if name not in of_evaluation}}
     raw["search_data"] = own.get("data", "")  # whatever data was asked for: the paper's figures are on these
     listed = _seeds(raw, study)
-    raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in (changes or {}) else listed
+    raw["seeds"] = (raw["recipe"]["seed"],) if "seed" in changes else listed
     raw["search_seed"] = listed[0]  # whatever seed was asked for, so that all are trained alike
     tolerance = raw.pop("tolerance", {})
     other = "" if own.get("data") == raw["recipe"].get("data") else _name_of(raw["recipe"]["data"], study)
@@ -63,7 +65,7 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     raw["search_published"] = next(
         (r.get("published", {}) for r in raw.get("rows", ()) if r.get("name") == of_search), {}
     )
-    judged = _table(raw, "evaluation", study)
+    judged = {**_table(raw, "evaluation", study), **of_evaluation}
     raw["rows"] = tuple(_row(row, tolerance, judged, study, other) for row in raw.get("rows", ()))
     raw["evaluation"] = _fill(EvaluationPlan, judged, f"{study}: evaluation")
     raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None

@@ -4,6 +4,7 @@ Baseline JPEG (ITU-T T.81, 1992) without its lossless part, which changes no pix
 rounding by the standard's tables scaled as libjpeg does, and back.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ CHROMINANCE = (
     (47, 66, 99, 99, 99, 99, 99, 99), *((99,) * SIDE,) * 4,
 )  # fmt: skip
 TO_YCBCR = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
+SOFTNESS = 0.15  # of the steps that an attacker's rounding has, as a share of their height
 TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 
@@ -32,7 +34,8 @@ TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 class JPEG(Mask):
     """Compresses each image at `quality`, 1 to 100, and opens it again; colours are kept at full size (4:4:4).
 
-    Rounding has no gradient: an honest attacker takes the identity's (BPDA).
+    Rounding has no gradient: an honest attacker takes that of soft steps (BPDA), which tells waves that are rounded
+    away from those that a small change lifts over a step (after Shin & Song 2017, "JPEG-resistant adversarial images").
     """
 
     name = "jpeg"
@@ -63,20 +66,47 @@ class Compression(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the images with 256 levels."""
+        return self._opened(x.clamp(0, 1), _levels, _in_eighths)
+
+    def approximation(self, x: Tensor) -> Tensor:
+        """Return nearly the same, with a gradient: only waves are rounded, and softly."""
+        return self._opened(x, nn.Identity(), _softly)
+
+    def _opened(
+        self, x: Tensor, levels: Callable[[Tensor], Tensor], rounded: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        """Compress and open; `levels` makes pixels what a file can hold, `rounded` waves multiples of the tables."""
         high, wide = x.shape[2:]
-        levels = (255 * x.clamp(0, 1)).round()
+        middle = x.new_tensor([0.0, 128, 128])[:, None, None]
+        pixels = levels(255 * x)
         if x.shape[1] == 3:
-            levels = _turned(levels, TO_YCBCR) + levels.new_tensor([0.0, 128, 128])[:, None, None]
-        padded = F.pad(levels.round() - 128, (0, -wide % SIDE, 0, -high % SIDE), mode="replicate")
+            pixels = levels(_turned(pixels, TO_YCBCR) + middle)
+        padded = F.pad(pixels - 128, (0, -wide % SIDE, 0, -high % SIDE), mode="replicate")
         blocks = padded.unfold(2, SIDE, SIDE).unfold(3, SIDE, SIDE)  # (B, C, rows, columns, 8, 8)
-        waves = (SIDE * (self.cosines @ blocks @ self.cosines.T)).round() / SIDE  # libjpeg's are in eighths
-        kept = waves.sign() * (waves.abs() / self.tables + 0.5).floor() * self.tables
-        back = (self.cosines.T @ kept @ self.cosines).transpose(3, 4).reshape(padded.shape)
-        levels = (back[:, :, :high, :wide] + 128).round().clamp(0, 255)
+        waves = rounded(self.cosines @ blocks @ self.cosines.T, self.tables)
+        back = (self.cosines.T @ waves @ self.cosines).transpose(3, 4).reshape(padded.shape)
+        pixels = levels(back[:, :, :high, :wide] + 128)
         if x.shape[1] == 3:
-            levels = _turned(levels - levels.new_tensor([0.0, 128, 128])[:, None, None], TO_RGB)
-        opened: Tensor = levels.round().clamp(0, 255) / 255
-        return opened
+            pixels = levels(_turned(pixels - middle, TO_RGB))
+        return pixels / 255
+
+
+def _levels(pixels: Tensor) -> Tensor:
+    return pixels.round().clamp(0, 255)
+
+
+def _in_eighths(waves: Tensor, tables: Tensor) -> Tensor:
+    """Return the nearest multiples of `tables`, halves away from 0; libjpeg's waves are in eighths."""
+    waves = (SIDE * waves).round() / SIDE
+    return waves.sign() * (waves.abs() / tables + 0.5).floor() * tables
+
+
+def _softly(waves: Tensor, tables: Tensor) -> Tensor:
+    """Return nearly the same, by stairs whose steps are those of a normal distribution's function."""
+    steps = waves / tables
+    below = steps.detach().floor()
+    soft: Tensor = below + torch.special.ndtr((steps - below - 0.5) / SOFTNESS)
+    return soft * tables
 
 
 def _turned(levels: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
