@@ -19,7 +19,7 @@ from sparring.data import load as load_data
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.saved import load as load_model
 from sparring.recipe import Recipe
-from sparring.studies import read_plan, run_study
+from sparring.studies import join_study, read_plan, run_study
 from sparring.studies.expansion import Training, expand
 from sparring.studies.findings import decide, reproduction
 from sparring.studies.kept import kept_row
@@ -196,6 +196,45 @@ def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path
     assert by_name["vanilla"][0].run != by_name["vanilla"][1].run
     with pytest.raises(InputError, match="no row above it is so called; did you mean 'vanilla'"):
         expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {"batch": 32}, tmp_path)
+
+
+def test_seeds_that_were_run_apart_join_to_the_whole_study(result: tuple[StudyResult, Path]) -> None:
+    """Each seed's report knows nothing of the other's; what is joined has all figures and claims of the study."""
+    whole, folder = result
+    game = str(folder / "game.toml")
+    apart = [folder / "apart" / str(seed) for seed in (3, 5)]
+    for seed, place in zip((3, 5), apart, strict=True):
+        run_study(game, changes={"seed": seed}, runs=folder / "runs", out=place, quiet=True)
+    study, page = join_study(game, [apart[0], apart[1] / "results.json"], out=folder / "joined")
+    assert study == load(StudyResult, folder / "joined" / "results.json")
+    assert page.exists()
+    assert study.findings == whole.findings
+    assert [row.name for row in study.rows] == [row.name for row in whole.rows]
+    for ours, theirs in zip(study.rows, whole.rows, strict=True):
+        assert (ours.figures, ours.sweep, ours.repeats) == (theirs.figures, theirs.sweep, theirs.repeats)
+        assert ours.evaluation.robust == theirs.evaluation.robust
+        assert ours.evaluation.audit == theirs.evaluation.audit
+        assert ours.evaluation.arrays.keys() == theirs.evaluation.arrays.keys()
+    backwards, _ = join_study(game, apart[::-1], out=folder / "joined")
+    assert [row.repeats for row in backwards.rows] == [row.repeats for row in whole.rows]
+
+
+def test_what_does_not_belong_together_is_not_joined(result: tuple[StudyResult, Path]) -> None:
+    _, folder = result
+    game, out, alone = str(folder / "game.toml"), folder / "none", folder / "apart" / "3"
+    run_study(game, changes={"seed": 3}, runs=folder / "runs", out=alone, quiet=True)
+    with pytest.raises(InputError, match="seed 3 is in an earlier result"):
+        join_study(game, [alone, alone], out=out)
+    with pytest.raises(InputError, match="row 'vanilla' holds 2 trainings as one"):
+        join_study(game, [alone, folder / "out"], out=out)
+    with pytest.raises(InputError, match="its study is 'game', not 'demo'"):
+        join_study("demo", [alone], out=out)
+    with pytest.raises(InputError, match="there is no such record"):
+        join_study(game, [folder / "nowhere.json"], out=out)
+    run_study(game, changes={"seed": 5, "attacked": 30}, runs=folder / "runs", out=folder / "fewer", quiet=True)
+    with pytest.raises(InputError, match="row 'vanilla' was judged otherwise"):
+        join_study(game, [alone, folder / "fewer"], out=out)
+    assert not out.exists()
 
 
 def test_fields_of_the_evaluation_can_be_changed_as_those_of_the_recipe_can(tmp_path: Path) -> None:

@@ -167,6 +167,9 @@ def study(
     change: Changes = None,
     runs: Runs = Path("runs"),
     folder: Annotated[Path | None, typer.Option("--out", help="Where the report goes; default reports/NAME.")] = None,
+    join: Annotated[
+        list[Path] | None, typer.Option("--join", help="Train nothing: pool this and other reports of single seeds.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -175,13 +178,19 @@ def study(
     sparring study demo
 
     sparring study lenet-fgsm --budget quick --set data="fashion_mnist()"
+
+    sparring study a3t --join reports/a3t-0 --join reports/a3t-1
     """
     from sparring.recipe import parse_changes
-    from sparring.studies import run_study
+    from sparring.studies import join_study, run_study
 
-    result, page = run_study(
-        name, budget=budget, changes=parse_changes(change or []), runs=runs, out=folder, device=device, quiet=quiet
-    )
+    changes = parse_changes(change or [])
+    if join:
+        result, page = join_study(name, join, budget=budget, changes=changes, out=folder)
+    else:
+        result, page = run_study(
+            name, budget=budget, changes=changes, runs=runs, out=folder, device=device, quiet=quiet
+        )
     print_study(result)
     out.print(f"report: {page}", soft_wrap=True)
 

@@ -2,6 +2,6 @@
 
 from sparring.studies.plan import StudyPlan
 from sparring.studies.reading import read_plan, studies
-from sparring.studies.study import run_study
+from sparring.studies.study import join_study, run_study
 
-__all__ = ["StudyPlan", "read_plan", "run_study", "studies"]
+__all__ = ["StudyPlan", "join_study", "read_plan", "run_study", "studies"]

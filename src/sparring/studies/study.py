@@ -15,6 +15,7 @@ from sparring.recipe import RUNS, Fitted, Recipe, fit
 from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import Training, expand, fill_in, recipe_of
 from sparring.studies.findings import findings
+from sparring.studies.joining import joined
 from sparring.studies.kept import kept, kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import RowPlan, Settings, StudyPlan
@@ -46,7 +47,7 @@ def run_study(
     made = [row.evaluation.provenance for row in rows]  # none where all rows are generative models
     first_seed, device_used = (made[0].seed, made[0].device) if made else (plan.seeds[0], device)
     result = StudyResult(
-        name=plan.name if budget == "full" else f"{plan.name}-{budget}",
+        name=_name(plan, budget),
         title=plan.title,
         paper=plan.paper,
         summary=plan.summary,
@@ -58,6 +59,27 @@ def run_study(
         findings=findings(plan, rows),
         provenance=watch.provenance(seed=first_seed, device=device_used),
     )
+    return _written(result, out)
+
+
+def join_study(
+    study: str,
+    places: Sequence[Path],
+    *,
+    budget: str = "full",
+    changes: Mapping[str, object] | None = None,
+    out: str | Path | None = None,
+) -> tuple[StudyResult, Path]:
+    """Join the results of single seeds, folders or files; return the whole and the report, as `run_study` does."""
+    plan = read_plan(study, budget=budget, changes=changes)
+    return _written(joined(plan, places, _name(plan, budget)), out)
+
+
+def _name(plan: StudyPlan, budget: str) -> str:
+    return plan.name if budget == "full" else f"{plan.name}-{budget}"
+
+
+def _written(result: StudyResult, out: str | Path | None) -> tuple[StudyResult, Path]:
     folder = Path(out) if out else Path("reports") / result.name
     save(result, folder / "results.json")
     return result, report.write(result, folder, command=result.provenance.command)
