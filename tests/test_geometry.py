@@ -155,13 +155,13 @@ def test_a_study_surveys_and_its_report_shows(tmp_path: Path, monkeypatch: pytes
     assert found.plots[0].sentence.replace("'", "&#39;") in html
     assert (page.parent / "figures" / "geometry.png").exists()
     with monkeypatch.context() as patch:
-        patch.setattr("sparring.studies.study.survey", refused)  # what was looked at is not looked at again
+        patch.setattr("sparring.studies.workshop.survey", refused)  # what was looked at is not looked at again
         again, _ = run_study(str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path / "again", quiet=True)
     assert again.geometries == result.geometries
     for changed in (TOML.replace("examples = 40", "examples = 30"), TOML.replace("linf(0.2)", "linf(0.1)")):
         (tmp_path / "changed.toml").write_text(changed)
         with monkeypatch.context() as patch:
-            patch.setattr("sparring.studies.study.survey", refused)
+            patch.setattr("sparring.studies.workshop.survey", refused)
             with pytest.raises(AssertionError, match="again"):
                 run_study(str(tmp_path / "changed.toml"), runs=tmp_path / "runs", out=tmp_path / "no", quiet=True)
     unknown = tmp_path / "layer.toml"

@@ -26,7 +26,7 @@ from sparring.studies.kept import kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import ClaimPlan, RowPlan
 from sparring.studies.pooling import pooled_row
-from sparring.studies.study import Workshop
+from sparring.studies.workshop import Workshop
 
 TOML = """
 name = "game"
@@ -196,6 +196,29 @@ def test_a_row_names_the_run_of_an_earlier_row_with_the_same_seed(tmp_path: Path
     assert by_name["vanilla"][0].run != by_name["vanilla"][1].run
     with pytest.raises(InputError, match="no row above it is so called; did you mean 'vanilla'"):
         expand(read_plan(written(tmp_path, TOML.replace("{run:vanilla}", "{run:vanila}"))), {"batch": 32}, tmp_path)
+
+
+def test_two_processes_come_to_what_one_does(result: tuple[StudyResult, Path], tmp_path: Path) -> None:
+    """Rows that build on other rows' runs wait for them; what the processes leave is all that a study needs."""
+    whole, folder = result
+    game = str(folder / "game.toml")
+    study, _ = run_study(game, jobs=2, runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert study.findings == whole.findings
+    assert study.search == whole.search
+    for ours, theirs in zip(study.rows, whole.rows, strict=True):
+        assert (ours.figures, ours.sweep, ours.repeats) == (theirs.figures, theirs.sweep, theirs.repeats)
+    made = {row.evaluation.provenance.started for row in study.rows}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Measure, "row", None)  # whoever comes after measures nothing
+        again, _ = run_study(game, runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert {row.evaluation.provenance.started for row in again.rows} == made
+
+
+def test_what_fails_in_a_process_comes_out_of_the_study(tmp_path: Path) -> None:
+    wrong = TOML.replace("mlp(hidden=({width},))", "lenet()")
+    with pytest.raises(InputError, match="lenet"):
+        run_study(written(tmp_path, wrong), jobs=2, runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_seeds_that_were_run_apart_join_to_the_whole_study(result: tuple[StudyResult, Path]) -> None:

@@ -171,6 +171,7 @@ def study(
         list[Path] | None, typer.Option("--join", help="Train nothing: pool this and other reports of single seeds.")
     ] = None,
     device: Device = "auto",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Rows worked on at a time; they share the cores.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """Train every defence of a study, attack each, and write one report.
@@ -178,6 +179,8 @@ def study(
     sparring study demo
 
     sparring study lenet-fgsm --budget quick --set data="fashion_mnist()"
+
+    sparring study masks --jobs 2
 
     sparring study a3t --join reports/a3t-0 --join reports/a3t-1
     """
@@ -189,7 +192,7 @@ def study(
         result, page = join_study(name, join, budget=budget, changes=changes, out=folder)
     else:
         result, page = run_study(
-            name, budget=budget, changes=changes, runs=runs, out=folder, device=device, quiet=quiet
+            name, budget=budget, changes=changes, runs=runs, out=folder, device=device, jobs=jobs, quiet=quiet
         )
     print_study(result)
     out.print(f"report: {page}", soft_wrap=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock
+
 from sparring.core.errors import InputError
 
 
@@ -33,6 +35,24 @@ def replacing(path: Path) -> Iterator[Path]:
         raise _refusal(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Let in one process at a time of those that name this place; others wait.
+
+    Raises InputError where its folder cannot be written.
+    """
+    lock = FileLock(place.with_name(f".{place.name}.lock"))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise _refusal(place, error) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _refusal(path: Path, error: OSError) -> InputError:

@@ -1,5 +1,6 @@
-"""Progress bars on standard error: shown on a terminal only, and only for work of more than two seconds."""
+"""Progress bars on standard error: on a terminal only, by the main process, and for work of more than two seconds."""
 
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -11,6 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds of silence before a bar is worth its line
+
+
+def has_terminal() -> bool:
+    """Whether this process may draw on a terminal: the main one, whose standard error is one."""
+    return sys.stderr.isatty() and multiprocessing.parent_process() is None
 
 
 class Bar:
@@ -26,7 +32,7 @@ class Bar:
             transient=True,
         )
         self._task = self._progress.add_task(description, total=total)
-        self._wanted = sys.stderr.isatty()
+        self._wanted = has_terminal()
         self._begin = time.monotonic()
         self._shown = False
 

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sparring.core.files import replacing
+from sparring.core.files import alone, replacing
 from sparring.core.progress import track
 from sparring.data.dataset import Split
 from sparring.generative.base import GenerativeNetwork
@@ -58,7 +58,10 @@ def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device
         path = folder / f"{place:05d}.safetensors"
         about = f"{key} {place}"
         kept = _read(path, about)
-        found.append(kept or _made(path, about, network, split.take(rows), recovery, classifier, seed))
+        if kept is None:
+            with alone(folder):
+                kept = _read(path, about) or _made(path, about, network, split.take(rows), recovery, classifier, seed)
+        found.append(kept)
     z, error = zip(*found, strict=True)
     return Codes(torch.cat(z), torch.cat(error))
 

@@ -77,6 +77,11 @@ class RowPlan:
     at: float | None = None
     evaluation: "EvaluationPlan | None" = field(default=None, repr=False)  # what is kept is named after it by itself
 
+    @property
+    def judged(self) -> bool:
+        """Whether it is a defence, which is attacked."""
+        return self.role == "defence" and not self.generative
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:

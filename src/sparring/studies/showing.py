@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from sparring.attacks.base import adapted, device_of
 from sparring.attacks.crafting import suitable_batch
 from sparring.attacks.preparing import prepared
 from sparring.core.errors import InputError
-from sparring.core.files import replacing
+from sparring.core.files import alone, replacing
 from sparring.core.progress import track
 from sparring.core.randomness import seeded
 from sparring.core.results import Estimate
@@ -74,7 +74,7 @@ class Showing:
         found = made.read()
         if run not in found:
             these = self.fitted.values() if source in shown.on else (self.fitted[source],)
-            found = made.shown_to([each for each in these if each.run.path.name not in found])
+            found = made.shown_to(these)
         return Said(made.given.y.numpy(), *found[run])
 
 
@@ -147,14 +147,16 @@ class _Made:
             log.warning("%s: broken (%s); the images are made again", self.place, error)
             return {}
 
-    def shown_to(self, victims: Sequence[Fitted]) -> dict[str, tuple[Labels, Labels]]:
+    def shown_to(self, victims: Collection[Fitted]) -> dict[str, tuple[Labels, Labels]]:
         """Make the images, show them to all of these, and return and keep what these and others have said of them."""
-        x, found = self.given.images(), self.read()
-        made = self._images(x)
-        for victim in victims:
-            found[victim.run.path.name] = (self._said_clean(victim, x), _labels(victim.model, made))
-        with replacing(self.place) as part, part.open("wb") as file:
-            np.savez_compressed(file, **{name: np.stack(labels) for name, labels in found.items()})  # type: ignore[arg-type]  # of numpy's stubs
+        with alone(self.place):
+            x, found = self.given.images(), self.read()
+            new = [victim for victim in victims if victim.run.path.name not in found]
+            made = self._images(x) if new else x
+            for victim in new:
+                found[victim.run.path.name] = (self._said_clean(victim, x), _labels(victim.model, made))
+            with replacing(self.place) as part, part.open("wb") as file:
+                np.savez_compressed(file, **{name: np.stack(labels) for name, labels in found.items()})  # type: ignore[arg-type]  # of numpy's stubs
         return found
 
     def _said_clean(self, victim: Fitted, x: Tensor) -> Labels:

@@ -1,6 +1,5 @@
 """What a person sees of training: a live line on a terminal, one line an epoch in a log, or nothing."""
 
-import sys
 import time
 from types import TracebackType
 from typing import Self
@@ -8,6 +7,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sparring.core.progress import has_terminal
 from sparring.core.study_results import EpochMetrics
 
 
@@ -23,7 +23,7 @@ class Monitor:
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
-            disable=quiet or not sys.stderr.isatty(),
+            disable=quiet or not has_terminal(),
         )
         self._title, self._epochs, self._steps, self._images, self._begin = title, 0, 0, 0, time.monotonic()
         self._task = self._progress.add_task(title, total=None, figures="")
