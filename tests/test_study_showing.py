@@ -174,6 +174,15 @@ def test_nothing_is_made_twice(ran: tuple[Path, StudyResult], monkeypatch: pytes
     assert [figures(row) for row in again.rows] == [figures(row) for row in result.rows]
 
 
+def test_two_processes_make_the_same(ran: tuple[Path, StudyResult], tmp_path: Path) -> None:
+    """All images are made, each once, before any row is judged: the figures are those of one process."""
+    folder, result = ran
+    again, _ = run_study(str(folder / "behind.toml"), jobs=2, runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+    assert [figures(row) for row in again.rows] == [figures(row) for row in result.rows]
+    kept, made = (sorted(runs.glob("*/shown/*.npz")) for runs in (folder / "runs", tmp_path / "runs"))
+    assert [file.name for file in made] == [file.name for file in kept]
+
+
 def test_of_images_as_they_are_every_model_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "behind.toml").write_text(TOML)
     clean, asked = load_data("digits()").test.sample(120, seed=0).images(), []

@@ -40,6 +40,8 @@ def work_ahead(plan: StudyPlan, runs: Path, device: str, jobs: int, *, quiet: bo
         _, chosen = workshop.search()
         expanded = workshop.expanded(chosen)
         _all_done(pool, _trainings(expanded, runs), "training")
+        if plan.evaluation.shown:
+            _all_done(pool, [Job(Workshop.make, (chosen, *made)) for made in workshop.makes(chosen)], "making images")
         _all_done(pool, _measurements(expanded, plan, chosen), "judging")
 
 

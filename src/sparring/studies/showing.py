@@ -65,6 +65,17 @@ class Showing:
                 yield _seen(f"{UNDER}{full}", row, found.right, honest.right if honest else None)
                 yield _seen(f"{FOOLED}{full}", row, found.fooled, honest.fooled if honest else None)
 
+    def makes(self) -> Iterator[tuple[str, str]]:
+        """Yield the name of all images that are made, and the row on whose model."""
+        for name, shown in self.plan.shown.items():
+            adaptive = self.fitted if shown.adaptive is None else shown.adaptive
+            own = [row for row in adaptive if row in self.fitted] if len(shown.on) == 1 else []
+            yield from ((name, source) for source in dict.fromkeys((*shown.on, *own)))
+
+    def make(self, name: str, source: str) -> None:
+        """Make these images, unless they are kept, and keep what is said of them."""
+        self._shown(self.plan.shown[name], source, source)
+
     def _shown(self, shown: ShownPlan, source: str, victim: str) -> "Said":
         """Return what the row `victim` says of images that are made on the row `source`."""
         if source not in self.fitted:

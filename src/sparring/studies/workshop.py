@@ -67,8 +67,7 @@ class Workshop:
         seeds = next([t.seed for t in of_row] for other, of_row in expanded if other == row)
         most = measure.plan.audited
         audit: Level = "standard" if most is None or seeds.index(training.seed) < most else "off"
-        beside = self._beside(expanded, training.seed) if measure.plan.shown else {}
-        shown = tuple(Showing(measure.plan, measure.threat, beside, dataset, training.seed, self._clean).figures(row))
+        shown = tuple(self._showing(chosen, training).figures(row)) if measure.plan.shown else ()
         runs = self._adversaries(expanded, training.seed)
         return kept_row(
             fitted.run.path,
@@ -82,8 +81,19 @@ class Workshop:
             lambda: measure.row(row, training, fitted, dataset, runs, shown, audit),
         )
 
+    def makes(self, chosen: Settings) -> list[tuple[Training, str, str]]:
+        """Return what images are made to be shown, and a training of the seed with which they are."""
+        judged = [training for row, of_row in self.expanded(chosen) for training in of_row if row.judged]
+        first = {training.seed: training for training in reversed(judged)}
+        found = [(training, self._showing(chosen, training)) for training in first.values()]
+        return [(training, *made) for training, showing in found for made in showing.makes()]
+
+    def make(self, chosen: Settings, training: Training, name: str, source: str) -> None:
+        """Make some of them, on the model of the row `source`."""
+        self._showing(chosen, training).make(name, source)
+
     def generatives(self, chosen: Settings) -> tuple[GenerativeRow, ...]:
-        """Train every generative model with each of its seeds, and measure those of the first."""
+        """Measure every generative model, trained with the first of its seeds."""
         return tuple(self.generative(chosen, row, of_row[0]) for row, of_row in self.expanded(chosen) if row.generative)
 
     def generative(self, chosen: Settings, row: RowPlan, training: Training) -> GenerativeRow:
@@ -119,10 +129,12 @@ class Workshop:
             self._fitted[text] = fit(recipe, runs=self._runs, device=self._device, quiet=self._quiet, dataset=dataset)
         return self._fitted[text], dataset
 
-    def _beside(self, expanded: Expanded, seed: int) -> dict[str, Fitted]:
-        """Return the models of all rows that are judged, trained with this seed."""
-        these = [(row, training) for row, of_row in expanded for training in of_row if row.judged]
-        return {row.name: self.fit(training.recipe)[0] for row, training in these if training.seed == seed}
+    def _showing(self, chosen: Settings, training: Training) -> Showing:
+        """Return what makes and shows images with the models of all rows of this training's seed."""
+        these = [(row, t) for row, of_row in self.expanded(chosen) for t in of_row if row.judged]
+        beside = {row.name: self.fit(t.recipe)[0] for row, t in these if t.seed == training.seed}
+        dataset, threat = self.fit(training.recipe)[1], self._threat(chosen)
+        return Showing(self._plan.evaluation, threat, beside, dataset, training.seed, self._clean)
 
     def _looks(self, expanded: Expanded, seed: int) -> str:
         """Return the run of the classifier in whose features images are compared, with this seed if there is one."""
