@@ -20,6 +20,7 @@ from sparring.models.saved import load
 from sparring.training.runs import Run
 
 PART = 2000  # images a file: what is lost at most when a recovery is killed
+MISSING = "not made yet"
 VERSION = 1  # of the search; another one finds other codes
 log = logging.getLogger("sparring")
 
@@ -53,14 +54,18 @@ def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device
     key = _key([run, *seen], split, f"{VERSION} {PART} {recovery!r} {seed}")
     folder = run.path / "codes" / key[:16]
     parts = torch.split(torch.arange(len(split)), PART)
-    found = []
+    found: list[tuple[Tensor, Tensor]] = []
     for place, rows in enumerate(track(parts, "recovering codes", len(parts))):
         path = folder / f"{place:05d}.safetensors"
         about = f"{key} {place}"
         kept = _read(path, about)
-        if kept is None:
+        if isinstance(kept, str):
             with alone(folder):
-                kept = _read(path, about) or _made(path, about, network, split.take(rows), recovery, classifier, seed)
+                kept = _read(path, about)  # another process may have made it meanwhile
+                if isinstance(kept, str):
+                    if kept != MISSING:
+                        log.warning("%s: %s; these codes are recovered again", path, kept)
+                    kept = _made(path, about, network, split.take(rows), recovery, classifier, seed)
         found.append(kept)
     z, error = zip(*found, strict=True)
     return Codes(torch.cat(z), torch.cat(error))
@@ -83,19 +88,17 @@ def _made(
     return z, error
 
 
-def _read(path: Path, key: str) -> tuple[Tensor, Tensor] | None:
-    """Return the codes in a file, or None if there is none or it does not hold what it should."""
+def _read(path: Path, key: str) -> tuple[Tensor, Tensor] | str:
+    """Return the codes in a file, or why they are not to be had from it."""
     if not path.exists():
-        return None
+        return MISSING
     try:
         with safe_open(path, framework="pt") as file:
             about, z, error = file.metadata() or {}, file.get_tensor("z"), file.get_tensor("error")
     except (OSError, SafetensorError) as problem:
-        log.warning("%s: not readable (%s); these codes are recovered again", path, problem)
-        return None
+        return f"not readable ({problem})"
     if about != {"key": key, "checksum": _checksum(z, error)}:
-        log.warning("%s: does not hold the codes of this model and these images; they are recovered again", path)
-        return None
+        return "does not hold the codes of this model and these images"
     return z, error
 
 
