@@ -416,3 +416,13 @@ def test_in_a_conditional_network_one_class_alone_that_is_alike_is_no_collapse()
     network.decoder = Mute(network.decoder)
     state = State({}, {SPREAD: torch.tensor(0.01)})
     watch_spread(network, state, {})
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_it_trains_under_autocast_on_images_in_colour(call: str) -> None:
+    model, shape = GENERATIVES.parse(call), (3, 8, 8)
+    state = model.init(setup(shape))
+    x, y = torch.rand(8, *shape), torch.arange(8) % 10
+    with torch.autocast("cpu", torch.bfloat16):
+        metrics = model.step(state, x, y, progress=0.5, generator=generator())
+    assert all(bool(value.isfinite()) for value in metrics.values())

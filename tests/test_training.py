@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -304,3 +305,51 @@ def test_convnet_is_the_network_of_the_proposals_code() -> None:
         ConvNet().build((1, 5, 9), 10)
     with pytest.raises(InputError, match="dropout is a share"):
         ConvNet(dropout=1)
+
+
+def test_means_over_an_epoch_in_half_precision_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In bfloat16 a sum of 400 ones times a batch of 3 stops growing long before its end."""
+    half = {"loss": torch.ones((), dtype=torch.bfloat16)}
+    monkeypatch.setattr(Standard, "step", lambda *_, **__: half)
+    fitted = fit(recipe(defence="standard()", limit=1200, epochs=1, batch_size=3), runs=tmp_path, quiet=True)
+    assert fitted.run.read_metrics()[0].metrics["loss"] == pytest.approx(1, abs=1e-6)
+
+
+def test_sums_of_an_epoch_that_was_broken_off_go_to_the_device(
+    break_off: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint is read on the CPU; adding a GPU's numbers to its sums failed."""
+    saved = break_off(recipe(), 5, tmp_path).read_checkpoint()
+    assert saved["position"]["sums"]
+    loop_ = object.__new__(loop._Loop)
+    loop_.state = SimpleNamespace(load_state_dict=lambda _: None)  # type: ignore[assignment]
+    loop_.generator = torch.Generator()
+    loop_.fabric = SimpleNamespace(device=torch.device("meta"))  # type: ignore[assignment]
+    loop_.restore(saved)
+    assert {value.device.type for value in loop_.position.sums.values()} == {"meta"}
+
+
+class Tied(nn.Module):
+    """Two layers with one matrix."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.first, self.second, self.last = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, classes)
+        self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.last(self.second(self.first(x.flatten(1)).relu()))
+        return out
+
+
+def test_weights_that_layers_share_are_stored_and_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MLP, "build", lambda _, __, classes: Tied(classes))
+    fitted = fit(recipe(model="mlp()", normalise="none", epochs=1), runs=tmp_path, quiet=True)
+    held = weights(fitted.run)
+    first, second = (next(held[name] for name in held if name.endswith(f"{of}.weight")) for of in ("first", "second"))
+    assert torch.equal(first, second)
+
+
+def test_batch_norm_on_one_image_at_a_time_is_refused_whatever_its_kind(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="one image at a time"):
+        fit(recipe(model="resnet18(width=4)", limit=4, epochs=1, batch_size=1), runs=tmp_path, quiet=True)

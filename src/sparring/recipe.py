@@ -162,6 +162,8 @@ def fit(
     dataset = dataset or recipe.data.load()
     split = training_split(recipe, dataset)
     fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    about = {"shape": list(dataset.shape), "classes": list(dataset.classes)}
+    classifier = {"model": repr(recipe.model), "normalise": recipe.normalise, **about}
     setup = Setup(
         dataset.shape,
         len(dataset.classes),
@@ -170,6 +172,7 @@ def fit(
         _validation(recipe, dataset, fabric),
         fabric.device,
         lambda: (split.x, split.y, split.ids),
+        classifier,
     )
     trainable = opened(
         recipe.trainable,
@@ -183,12 +186,12 @@ def fit(
     networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
     description: dict[str, object] = {name: call for name, (call, _) in companions.items()}
     if isinstance(deployed, GenerativeNetwork):
-        description |= deployed.description
+        description |= deployed.description | about
     else:
-        description = {"model": repr(recipe.model), "normalise": recipe.normalise} | description
+        description |= classifier
         if isinstance(deployed, Masked):
             description["masks"] = deployed.description
-    run.finish(networks, {**description, "shape": dataset.shape, "classes": dataset.classes})
+    run.finish(networks, description)
     return _reopened(run, recipe)
 
 

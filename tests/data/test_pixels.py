@@ -129,3 +129,12 @@ def test_pixels_without_a_known_range_are_refused(tmp_path: Path, mode: str, ima
     Image.new(mode, (3, 3), 70_000).save(buffer, "TIFF")
     with pytest.raises(InputError, match=r"1\.tiff: .*32 bits a pixel"):
         Folder(str(images.write_tree(tmp_path / "set", {"a/1.tiff": buffer.getvalue()})), test=1.0).load()
+
+
+def test_a_train_part_of_unreadable_images_alone_is_refused(tmp_path: Path, cache: Path, images: Any) -> None:
+    """Its test images would be divided, and trained on."""
+    files = {"train/a/1.png": b"x", "train/b/1.png": b"y"}
+    files |= {f"test/{name}/{i}.png": images.png(i) for name in "ab" for i in range(3)}
+    root = str(images.write_tree(tmp_path / "set", files))
+    with pytest.raises(InputError, match="none of the files of train is a readable image"):
+        Folder(root, unreadable="skip").load()

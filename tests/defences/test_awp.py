@@ -88,3 +88,13 @@ def test_before_the_warm_up_ends_it_is_the_plain_defence() -> None:
 def test_what_it_cannot_go_around_is_refused(call: str) -> None:
     with pytest.raises(InputError, match="awp: "):
         DEFENCES.parse(call)
+
+
+def test_a_matrix_that_the_network_does_not_use_is_left_as_it_is() -> None:
+    x, y = load("digits()").train.batch(torch.arange(16))
+    defence = AWP(defence=Adversarial(attack=FGSM(), threat=Linf(0.1)))
+    state = defence.init(setup(lr=0.1))
+    net = state.learners["classifier"].network
+    net.register_parameter("spare", nn.Parameter(torch.ones(3, 3)))
+    assert defence.step(state, x, y, progress=0.0, generator=torch.Generator())["loss"].isfinite()
+    assert torch.equal(net.get_parameter("spare"), torch.ones(3, 3))

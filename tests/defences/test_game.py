@@ -327,3 +327,13 @@ def test_a_perturber_is_found_by_the_name_of_its_run_on_the_command_line(
         main()
     assert failed.value.code == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_what_a_perturber_sees_of_a_gradient_does_not_depend_on_its_length() -> None:
+    """Of a classifier that is sure, gradients are so small that their squares vanish."""
+    gradient = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    network = Perturber(hidden=(24,), sees="gradient").build((1, 8, 8)).eval()
+    expected = network(gradient)
+    for length in (1e-30, 1e-24, 1.0, 1e15):
+        assert torch.allclose(network(gradient * length), expected, atol=1e-5)
+    assert network(torch.zeros(2, 1, 8, 8)).isfinite().all()

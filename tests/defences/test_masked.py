@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sparring import evaluate
 from sparring.attacks import Crafting, run
+from sparring.attacks.freezing import frozen
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.data import load
@@ -26,6 +27,7 @@ from sparring.recipe import Recipe, fit, open_run
 
 COMMON = {"data": "digits()", "optimiser": "adam(lr=0.01)"}
 NET = "mlp(hidden=(24,))"
+GAME = "gan_game(threat=linf(0.1), defender='clean', defender_updates=0)"
 
 
 @pytest.fixture(scope="module")
@@ -220,3 +222,27 @@ def test_a_purifier_leaves_the_network_as_it_found_it() -> None:
     assert not any(p.requires_grad for p in network.parameters())
     assert all(p.grad is None for p in network.parameters())
     assert isinstance(module, nn.Module)
+
+
+@pytest.mark.parametrize("inner", ["standard()", "ema(defence=standard())"])
+def test_whatever_deploys_the_runs_network_deploys_its_weights(inner: str, runs: Path) -> None:
+    """An average that began with fresh weights was deployed in their place."""
+    call = f"masked(masks=(bit_depth(),), model='clean', defence={inner})"
+    held = fit(Recipe.of({**COMMON, "model": NET, "defence": call}), runs=runs, quiet=True).model.state_dict()
+    own = load_classifier(runs / "clean").state_dict()
+    assert all(torch.equal(held[f"classifier.{name}"], value) for name, value in own.items())
+
+
+@pytest.mark.parametrize("call", ["masked(masks=(bit_depth(),), model='clean')", GAME])
+def test_a_network_with_such_weights_but_of_another_make_is_not_the_runs(call: str, runs: Path) -> None:
+    fields = {**COMMON, "model": "mlp(hidden=(24,), activation='tanh')", "defence": call}
+    with pytest.raises(InputError, match="the run's classifier is not the recipe's model"):
+        fit(Recipe.of(fields), runs=runs, quiet=True)
+
+
+def test_batch_norm_of_a_mask_stays_as_it_is_while_images_are_crafted_as_in_training(runs: Path) -> None:
+    model, _ = masked(runs, "defense_vae(model='vae')", model="")
+    inside = [module for module in model.before.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    assert inside
+    with frozen(model.train(), "train"):
+        assert not any(module.training for module in inside)

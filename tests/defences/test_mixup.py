@@ -14,6 +14,7 @@ from sparring.core.trainable import Learner, Setup
 from sparring.data import load
 from sparring.defences import DEFENCES, LabelSmoothing, ManifoldMixup, Mixup
 from sparring.defences.base import draw_seed
+from sparring.defences.manifold_mixup import blended
 from sparring.defences.mixup import draw_mix
 from sparring.defences.proportions import draw_shares
 from sparring.models import MLP
@@ -127,3 +128,20 @@ def test_every_weight_is_drawn_and_evenly() -> None:
     values, counts = drawn.unique(return_counts=True)
     assert torch.allclose(values, torch.tensor([0.1, 0.4, 0.9]))
     assert int(counts.min()) > 900
+
+
+def test_a_layer_that_is_used_again_blends_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.layer(x))
+
+    x, order = torch.eye(3), torch.tensor([1, 2, 0])
+    net = Twice()
+    for _ in range(2):
+        with blended(net.layer, torch.tensor(0.7), order):
+            assert torch.allclose(net(x), 0.7 * x + 0.3 * x[order])
+        assert torch.equal(net(x), x)

@@ -41,8 +41,14 @@ def frozen(model: nn.Module, statistics: Statistics = "eval", *, adaptive: bool 
 
 @contextmanager
 def _batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Let normalisation layers, and nothing else, work as in training; put their running statistics back after."""
-    for norm in _norms(model):
+    """Let normalisation layers, and nothing else, work as in training; put their running statistics back after.
+
+    Those that do not in training either, such as a mask's, do not here.
+    """
+    model.train()
+    normalising = [norm for norm in _norms(model) if norm.training]
+    model.eval()
+    for norm in normalising:
         norm.train()
     with still_statistics(model):
         yield

@@ -1,7 +1,7 @@
 """What the training loop knows: a `Trainable` with its `State`. Classifiers, GANs and attacks all train so."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,6 +98,7 @@ class Setup:
     validation: Callable[[int], tuple[Tensor, Tensor]] = _no_validation  # so many images, if there are, and labels
     device: torch.device = CPU
     training: Callable[[], tuple[Tensor, Tensor, Tensor]] = _no_training  # all images as stored, labels and ids
+    description: Mapping[str, object] = field(default_factory=dict)  # of the classifier, as its run will hold it
 
 
 class Trainable(ABC):

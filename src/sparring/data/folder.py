@@ -79,6 +79,8 @@ class Folder(Source):
             listed = [file for part, tree in parts.items() for file in _images(part, tree, classes)]
             x, rows = cached(self._cache_place(root, listed), len(listed), lambda: self._decode(listed))
         files = [listed[row] for row in rows.tolist()]
+        for part in {file.part for file in listed} - {file.part for file in files}:
+            raise InputError(f"{self.path}: none of the files of {part or 'it'} is a readable image")
         y = torch.tensor([file.label for file in files])
         rest, test = self._divide(x, y, sum(file.part == "train" for file in files))
         held = self._draw(rest.y, self.validation)

@@ -52,7 +52,7 @@ class AWP(Wrapper):
         with still_statistics(net):
             loss, _ = self.defence.compare(net, x, x_adv, y)
             weights = [weight for weight in net.parameters() if weight.ndim > 1 and weight.requires_grad]
-            grads = torch.autograd.grad(loss, weights)
+            grads = torch.autograd.grad(loss, weights, materialize_grads=True)  # of an unused one, 0
         with perturbed(weights, grads, self.gamma):
             loss, metrics = self.defence.compare(net, x, x_adv, y)
             learner.update(loss)

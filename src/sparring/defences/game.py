@@ -67,7 +67,7 @@ class Game(Defence):
     def init(self, setup: Setup) -> State:
         classifier = setup.classifier()
         if self.defender:
-            take_over(classifier, Run.find(self.defender, setup.runs).read_weights(), f"{self.name}: defender")
+            take_over(classifier, Run.find(self.defender, setup.runs), setup, f"{self.name}: defender")
         perturber = self.perturber.build(setup.shape).to(next(classifier.parameters()).device)
         if self.adversary:
             begin = load_perturber(Run.find(self.adversary, setup.runs).path)

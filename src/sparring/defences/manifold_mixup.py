@@ -62,13 +62,19 @@ class ManifoldMixup(LossDefence):
                 if name == INPUT:
                     x = blend(x, own, order)
                 else:
-                    hooks.enter_context(_blended(named_layer(net, name), own, order))
+                    hooks.enter_context(blended(named_layer(net, name), own, order))
             return mixed_loss(net(x), y, share, order)
 
 
 @contextmanager
-def _blended(layer: nn.Module, share: Tensor, order: Tensor) -> Iterator[None]:
-    hook = layer.register_forward_hook(lambda _layer, _inputs, output: blend(output, share, order))
+def blended(layer: nn.Module, share: Tensor, order: Tensor) -> Iterator[None]:
+    """Blend what a layer gives, once: where a network uses it again it would blend what is blended."""
+
+    def once(_layer: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        hook.remove()
+        return blend(output, share, order)
+
+    hook = layer.register_forward_hook(once)
     try:
         yield
     finally:

@@ -36,14 +36,12 @@ class MaskedTraining(Wrapper):
         modules = [mask.fit(setup).to(setup.device) for mask in self.masks]
 
         def classifier() -> nn.Module:
-            return Masked(self.masks, modules, setup.classifier())
+            network = setup.classifier()
+            if self.model:
+                take_over(network, Run.find(self.model, setup.runs), setup, f"{self.name}: model")
+            return Masked(self.masks, modules, network)
 
-        state = super().init(replace(setup, classifier=classifier))
-        if self.model:
-            net = state.learners["classifier"].network
-            assert isinstance(net, Masked)
-            take_over(net.classifier, Run.find(self.model, setup.runs).read_weights(), f"{self.name}: model")
-        return state
+        return super().init(replace(setup, classifier=classifier))
 
     def finished(self, state: State) -> bool:
         return bool(self.model) or super().finished(state)

@@ -55,9 +55,9 @@ class GenerativeNetwork(nn.Module):
         return GenerativeNetwork(self.about, self.shape, self.classes, self.decoder, encoder, width)
 
     def decode(self, z: Tensor, y: Tensor | None = None) -> Tensor:
-        """Return images (B, C, H, W) in [0, 1] of codes (B, latent)."""
+        """Return images (B, C, H, W) in [0, 1] of codes (B, latent), in the codes' precision under autocast, too."""
         logits: Tensor = self.decoder(torch.cat([z, self.shares(y, z)], 1))
-        return logits.sigmoid()
+        return logits.to(z.dtype).sigmoid()
 
     def encode(self, x: Tensor, y: Tensor | None = None) -> Tensor:
         """Return codes (B, latent) of images (B, C, H, W) in [0, 1]; raises InputError without an encoder."""

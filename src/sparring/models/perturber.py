@@ -51,8 +51,8 @@ class PerturberNetwork(nn.Module):
     def forward(self, seen: Tensor) -> Tensor:
         """Return the direction in which to move each image; `seen` is what the network sees of it."""
         if self.about.sees == "gradient":
-            size = seen.flatten(1).square().mean(1).sqrt().clamp(min=TINY)
-            seen = seen / size.view(-1, 1, 1, 1)
+            seen = seen / _each(seen.flatten(1).abs().amax(1))  # or the squares of a sure image's gradient were all 0
+            seen = seen / _each(seen.flatten(1).square().mean(1).sqrt())
         values: Tensor = self.layers(seen)
         if self.about.output == "tanh":
             values = torch.tanh(values)
@@ -61,6 +61,11 @@ class PerturberNetwork(nn.Module):
             values = values / values.abs().amax(1, keepdim=True).clamp(min=TINY)
         values = values.view_as(seen)
         return values if self.about.gives == "perturbation" else (values + 1) / 2 - seen
+
+
+def _each(size: Tensor) -> Tensor:
+    """Return sizes (B,) to divide images by."""
+    return size.clamp(min=TINY).view(-1, 1, 1, 1)
 
 
 def moved(x: Tensor, direction: Tensor, threat: ThreatModel) -> Tensor:

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import nn
 
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
+from sparring.core.trainable import Setup
 from sparring.models import MODELS, assemble
 from sparring.models.mask import blank_masked
 from sparring.models.perturber import PERTURBERS, PerturberNetwork
@@ -52,10 +53,19 @@ def load_perturber(path: str | Path) -> PerturberNetwork:
     return network
 
 
-def take_over(classifier: nn.Module, weights: dict[str, Tensor], where: str) -> None:
-    """Give a fresh classifier the weights of a trained one; raises InputError if they are of another make."""
+def take_over(classifier: nn.Module, run: Run, setup: Setup, where: str) -> None:
+    """Give a fresh classifier the weights of a run's; raises InputError if that is another than the setup's recipe has.
+
+    Weights alone do not tell: an activation, say, has none.
+    """
+    about = run.read_description()
+    for name, wanted in setup.description.items():
+        if about.get(name) != wanted:
+            raise InputError(
+                f"{where}: the run's classifier is not the recipe's model ({name}: {about.get(name)}, not {wanted})"
+            )
     try:
-        classifier.load_state_dict(weights)
+        classifier.load_state_dict(run.read_weights())
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{where}: the run's classifier is not the recipe's model ({reason})") from None

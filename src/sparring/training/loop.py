@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sparring.core.errors import InputError, TrainingError
 from sparring.core.randomness import derive, seeded
@@ -72,7 +73,7 @@ def train(
 
 
 def _has_batch_norm(learner: Learner) -> bool:
-    return any(isinstance(module, nn.BatchNorm1d) for module in learner.network.modules())
+    return any(isinstance(module, _BatchNorm) for module in learner.network.modules())
 
 
 class _Loop:
@@ -133,7 +134,8 @@ class _Loop:
             metrics = self.trainable.step(self.state, x, y, progress=progress, generator=self.generator)
         for name, value in metrics.items():
             if name not in position.sums:
-                position.sums[name] = torch.zeros_like(value)
+                # in half precision a sum stops growing after some hundred steps
+                position.sums[name] = torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
             position.sums[name].add_(value.detach(), alpha=len(y))
         position.seen += len(y)
         position.step += 1
@@ -192,15 +194,20 @@ class _Loop:
                 "history": [[e.epoch, e.metrics, e.seconds] for e in self.history],
                 "generator": self.generator.get_state(),
                 "global": torch.get_rng_state(),
+                "global on GPUs": torch.cuda.get_rng_state_all(),
             }
         )
 
     def restore(self, saved: dict[str, Any]) -> None:
         self.state.load_state_dict(saved["state"])
         self.position = Position(**saved["position"])
+        self.position.sums = {name: value.to(self.fabric.device) for name, value in self.position.sums.items()}
         self.history = [EpochMetrics(*epoch) for epoch in saved["history"]]
         self.generator.set_state(saved["generator"])
         torch.set_rng_state(saved["global"])
+        on_gpus = saved.get("global on GPUs", [])  # older checkpoints have none
+        if len(on_gpus) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(on_gpus)
 
 
 @contextmanager

@@ -98,7 +98,9 @@ class Run:
         """Write the networks by name, the deployed "model" and others; the description marks the run as finished."""
         for name, network in networks.items():
             with replacing(self.path / f"{name}.safetensors") as part:
-                save_file({key: value.contiguous().cpu() for key, value in network.state_dict().items()}, part)
+                # each a copy: weights that layers share may not be stored as one
+                values = {key: value.cpu().contiguous().clone() for key, value in network.state_dict().items()}
+                save_file(values, part)
         with replacing(self.path / "model.json") as part:
             part.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
