@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import stats
 from sparring.core.errors import InputError
 from sparring.core.records import load
 from sparring.core.results import Bin, Estimate, Flag
-from sparring.core.statistics import difference, paired_difference, paired_p, share
+from sparring.core.statistics import difference, mean, paired_difference, paired_p, share
 from sparring.core.study_results import Figure, Finding, Repeat, Row, StudyResult
 from sparring.data import load as load_data
 from sparring.models.batch_statistics import with_batch_statistics
@@ -554,3 +555,51 @@ def test_what_decides_a_row_decides_whether_it_is_measured_again(
 def test_a_row_with_a_field_of_another_type_ends_in_one_line(wrong: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says):
         read_plan(written(tmp_path, f"{STANDARD}{wrong}\n"))
+
+
+def row_of(name: str, by_seed: dict[int, float], right: int | None = None) -> Row:
+    """Return a row with one figure, of which each seed has a value, and the first one flags of 100 images."""
+    figure = Figure("adversarial accuracy", None, mean(list(by_seed.values())), mean(list(by_seed.values())), None)
+    repeats = tuple(
+        Repeat(seed, name, {figure.name: value}, {}, {figure.name: value}) for seed, value in by_seed.items()
+    )
+    arrays = {} if right is None else {f"honest/{figure.name}": np.arange(100) < right}
+    stand_in: Any = SimpleNamespace(name=name, figures=(figure,), adversaries=(), repeats=repeats, arrays=arrays)
+    row: Row = stand_in
+    return row
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "verdict", "words"),
+    [
+        (row_of("a", {0: 0.5, 1: 0.51, 2: math.nan}), row_of("b", {0: 0.1, 1: 0.1, 2: 0.1}), "holds", "over 2 seeds"),
+        (row_of("a", {0: 0.5, 1: 0.6, 2: math.inf}), row_of("b", {0: 0.1, 1: 0.1, 2: 0.1}), "note", "never fooled"),
+        (row_of("a", {0: 0.5, 1: math.inf}), row_of("b", {0: 0.1, 1: math.inf}), "note", "never fooled"),
+        (row_of("a", {0: 0.75, 1: 0.5}), row_of("b", {0: 0.625, 1: 0.375}), "does not hold", "2 seeds alike"),
+        (row_of("a", {0: 0.6, 1: 0.6}, 60), row_of("b", {0: 0.1, 1: 0.1}, 10), "holds", "McNemar's test on 100"),
+        (
+            row_of("a", {0: 0.6, 1: 0.2, 2: 0.1}, 60),
+            row_of("b", {0: 0.4}, 40),
+            "holds",
+            "is 60.0% (seed 0), b: 40.0% (seed",
+        ),
+        (row_of("a", {1: 0.6, 2: 0.1}, 60), row_of("b", {0: 0.4}, 40), "does not hold", "one seed"),
+    ],
+)
+def test_a_claim_is_decided_by_what_can_decide_it(a: Row, b: Row, verdict: str, words: str) -> None:
+    """An infinite mean, gaps that agree to the last digit, and rows of different seeds, each once held or crashed."""
+    claim = ClaimPlan(claim="a is better", row="a", figure="adversarial accuracy", column="honest", above="b")
+    found = decide(claim, {"a": a, "b": b})
+    assert found.verdict == verdict
+    assert words in found.sentence
+
+
+def test_a_figure_of_the_protocol_is_refused_at_once_where_there_is_none(tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text(
+        'name="s"\ntitle="s"\npaper=""\nsummary=""\n[recipe]\ndata="digits()"\nmodel="mlp()"\n'
+        '[evaluation]\nthreat="linf(0.1)"\nattacks=["fgsm()"]\n[[rows]]\nname="a"\ndefence="standard()"\n'
+        '[[claims]]\nclaim="c"\nrow="a"\nfigure="adversarial accuracy"\ncolumn="honest"\nat_most=0.5\n'
+    )
+    with pytest.raises(InputError, match=r"set .evaluation. protocol"):
+        read_plan(str(study))

@@ -15,13 +15,17 @@ from sparring.attacks import PGD, Crafting, Oracle, bpda
 from sparring.attacks.active import Closest, Worst
 from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import suitable_batch
+from sparring.attacks.deepfool import _Boundaries
+from sparring.attacks.first_layer import quick_input_gradients
 from sparring.attacks.freezing import frozen
-from sparring.attacks.oracle import OutOfPasses
+from sparring.attacks.losses import likeliest
+from sparring.attacks.oracle import OutOfPasses, finite, pooled
 from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
 from sparring.core.threat import THREATS
 from sparring.models.adaptive import adaptation
 
-LINF = THREATS.parse("linf(0.1)")
+LINF, L2 = THREATS.parse("linf(0.1)"), THREATS.parse("l2(inf)")
 
 
 class Watching(nn.Module):
@@ -413,3 +417,158 @@ def test_the_batch_suits_the_images_and_never_falls_below_one() -> None:
 def test_impossible_means_are_refused(bad: dict[str, int]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
         Crafting(**bad)
+
+
+# ------------------------------------------------------------------------------------- models that are hard to climb
+
+
+class Rooted(nn.Module):
+    """Another model behind a root, whose slope is infinite at black pixels and NaN where its own gradient is 0."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x.sqrt())
+
+
+@pytest.mark.parametrize("threat", ["linf(0.15)", "l2(1)"])
+@pytest.mark.parametrize("spec", ["pgd(steps=20)", "apgd(steps=20)", "fmn(steps=50)", "ddn(steps=50)", "autoattack()"])
+def test_gradients_that_are_not_finite_do_not_shield_a_model(
+    spec: str, threat: str, net: nn.Module, make_data: Callable
+) -> None:
+    """Images became NaN, whose logits count as fooled, and the clean image was handed back: it looked robust."""
+    if spec.startswith("ddn") and threat.startswith("linf"):
+        pytest.skip("ddn is of L2")
+    data = make_data(net, 40)
+    x = torch.where(data.x < 0.3, 0.0, data.x)
+    y = Rooted(net)(x).argmax(1)
+    leaf = x.clone().requires_grad_(True)
+    (grad,) = torch.autograd.grad(Rooted(net)(leaf).sum(), leaf)
+    assert not grad.isfinite().flatten(1).all(1).any()
+    left = {
+        shift: 1 - run(spec, Rooted(net), (x + shift).clamp(max=1), y, threat).success.float().mean()
+        for shift in (0.0, 1e-3)
+    }
+    assert left[1e-3] < 0.5
+    assert left[0.0] <= left[1e-3] + 0.15
+
+
+def test_a_slope_without_end_is_as_steep_as_the_images_steepest_other() -> None:
+    grad = torch.tensor([[math.nan, math.inf, -math.inf, -3.0], [math.nan] * 4]).view(2, 1, 2, 2)
+    assert finite(grad).flatten().tolist() == pytest.approx([0, 3, -3, -3, 0, 0, 0, 0])
+
+
+def test_what_is_no_image_fools_nobody(net: nn.Module) -> None:
+    x, y = torch.full((3, 1, 8, 8), 0.5), torch.zeros(3).long()
+    active = Worst(Oracle(net, torch.arange(3)), x, y, None, stop=True)
+    broken = x.clone()
+    broken[1, 0, 2, 3], broken[2, 0, 0, 0] = math.nan, math.inf
+    logits = torch.tensor([[0.0, 1.0]]).repeat(3, 1)
+    logits[1] = math.nan
+    assert active.fooled(broken, logits).tolist() == [True, False, False]
+
+
+def test_the_other_classes_are_the_others_though_some_are_ruled_out() -> None:
+    never = -math.inf
+    logits = torch.tensor([[never, 1.0, 3.0, never], [never, never, never, never], [5.0, 5.0, 5.0, 5.0]])
+    found = likeliest(logits, torch.tensor([2, 1, 3]))
+    assert found.tolist() == [[1, 0, 3], [0, 2, 3], [0, 1, 2]]
+
+
+@pytest.mark.parametrize("spec", ["deepfool()", "fab()", "ddn()", "fmn()"])
+@pytest.mark.parametrize("ruled_out", [-1e4, -math.inf])
+def test_a_class_that_is_ruled_out_changes_no_distance(
+    spec: str, ruled_out: float, net: nn.Module, make_data: Callable
+) -> None:
+    class Less(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.pad(net(x), (0, 1), value=ruled_out)
+
+    data = make_data(net, 20)
+    plain, more = (run(spec, model, data.x, data.y, "l2(inf)").distance for model in (net, Less()))
+    assert more.median() <= plain.median() * 1.03
+
+
+def test_logits_over_draws_do_not_underflow() -> None:
+    drawn = torch.tensor([[[0.0, -500.0, -900.0]], [[0.0, -700.0, -900.0]]])
+    assert pooled(drawn).isfinite().all()
+    small = drawn / 300
+    assert torch.allclose(pooled(small), small.softmax(2).mean(0).log(), atol=1e-6)
+
+
+def test_a_first_layer_may_be_followed_by_one_that_works_in_place(make_data: Callable) -> None:
+    def build(*, inplace: bool) -> nn.Module:
+        torch.manual_seed(0)
+        tail = (nn.ReLU(inplace=inplace), nn.Flatten(), nn.Linear(4 * 36, 10))
+        return nn.Sequential(nn.Conv2d(1, 4, 3), *tail)
+
+    data = make_data(build(inplace=False), 10, shape=(1, 8, 8))
+    found = [run("pgd(steps=5)", build(inplace=inplace), data.x, data.y, "linf(0.1)") for inplace in (False, True)]
+    assert torch.equal(found[0].x, found[1].x)
+
+
+def test_the_quick_gradient_of_a_first_layer_has_a_gradient_itself() -> None:
+    """A model may differentiate itself, as one that purifies its images does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 36, 3))
+        x = torch.rand(2, 1, 8, 8)
+
+    def outer() -> Tensor:
+        leaf = x.clone().requires_grad_(True)
+        (inner,) = torch.autograd.grad(body(leaf).square().sum(), leaf, create_graph=True)
+        return torch.autograd.grad(body(leaf - 0.1 * inner)[:, 0].sum(), leaf)[0]
+
+    for parameter in body.parameters():
+        parameter.requires_grad_(False)
+    plain = outer()
+    with quick_input_gradients(body):
+        assert torch.allclose(outer(), plain, atol=1e-6)
+
+
+def test_a_model_that_changes_its_images_in_place_is_refused(net: nn.Module, make_data: Callable) -> None:
+    class Shifting(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return net(x.sub_(0.5))
+
+    data = make_data(net, 5)
+    with pytest.raises(InputError, match=r"in place.*x\.clone\(\)"):
+        run("fgsm()", Shifting(), data.x, data.y, LINF)
+
+
+@pytest.mark.parametrize("said", [["bpda"], ("eot", "bpda"), "bpda", {"BPDA"}, frozenset({"bpda"})])
+def test_what_a_module_declares_may_be_written_in_any_way(said: object, net: nn.Module) -> None:
+    net.adaptive = said  # type: ignore[assignment]
+    assert "bpda" in adaptation(net)
+    net.adaptive = True  # type: ignore[assignment]  # of somebody else's, who means something else
+    assert not adaptation(net)
+
+
+def test_the_callers_autocast_does_not_reach_an_attack(net: nn.Module, make_data: Callable) -> None:
+    data, model = make_data(net, 5), Watching(net)
+    with torch.autocast("cpu", torch.bfloat16):
+        run("pgd(steps=3)", model, data.x, data.y, LINF)
+    assert not any(model.low)
+
+
+def test_deepfool_on_a_random_model_goes_towards_one_class(net: nn.Module, make_data: Callable) -> None:
+    """Each draw chose rivals of its own, and a mean over draws was of several classes' boundaries."""
+
+    class Noisy(nn.Module):
+        adaptive = frozenset({"eot"})
+
+        def forward(self, x: Tensor) -> Tensor:
+            return net(x + 0.3 * torch.randn_like(x))
+
+    data, cosines = make_data(net, 12), []
+    for draws in (10, 400):
+        with seeded(0), frozen(Noisy()):
+            oracle = Oracle(Noisy(), torch.arange(12), crafting=Crafting(draws=draws))
+            boundaries = _Boundaries(oracle, Closest(oracle, data.x, data.y, L2, None, stop=False), "l2")
+            boundaries.look_at_all(data.x, 9)
+            rivals = boundaries.rivals.sort(1).values
+            assert (rivals != data.y[:, None]).all()
+            cosines.append(boundaries.slopes.gather(1, boundaries.rivals.argsort(1)))
+    assert float((cosines[0] / cosines[1] - 1).abs().median()) < 0.1

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring import InputError, run
-from sparring.attacks import ATTACKS, MIFGSM, PGD, HopSkipJump, Oracle, Transfer, Universal, craft, prepared
+from sparring.attacks import ATTACKS, MIFGSM, PGD, Oracle, Square, Transfer, Universal, craft, prepared
 from sparring.core.threat import THREATS
 
 LINF = THREATS.parse("linf(0.1)")
@@ -47,8 +47,10 @@ class Noisy(nn.Module):
         return x + 0.01 * torch.randn_like(x)
 
 
-@pytest.mark.parametrize("attack", [PGD(steps=5), MIFGSM(steps=5), HopSkipJump(steps=2, evaluations=5)])
-def test_nothing_is_asked_of_the_victim(attack: PGD, net: nn.Module, twin: nn.Module, data: SimpleNamespace) -> None:
+@pytest.mark.parametrize("attack", [PGD(steps=5), MIFGSM(steps=5), Square(queries=20)])
+def test_nothing_is_asked_of_the_victim(
+    attack: PGD | Square, net: nn.Module, twin: nn.Module, data: SimpleNamespace
+) -> None:
     victim = Watched(net)
     found = run(Transfer.of(twin, attack=attack), victim, data.x, data.y, "linf(0.2)")
     assert victim.rows == 2 * len(data.x)  # once clean, and once for the judge
@@ -195,3 +197,8 @@ def test_what_learns_inside_a_transfer_learns_from_the_surrogate(
     expected = Universal(epochs=2, minibatch=4).fit(twin, data.x, data.y, LINF)
     assert torch.equal(ready.attack.delta, expected.delta)
     assert torch.equal(run(ready, net, data.x, data.y, LINF).x, run(expected, net, data.x, data.y, LINF).x)
+
+
+def test_a_minimal_attack_is_refused_for_it_goes_no_further_than_one_models_boundary() -> None:
+    with pytest.raises(InputError, match="takes an attack that goes as far as eps lets it, not deepfool"):
+        ATTACKS.parse("transfer(surrogate='twin', attack=deepfool())")

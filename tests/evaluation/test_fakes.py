@@ -1,6 +1,7 @@
 """Fakes: models that look robust and are not. Each is failed, or judged as by an attack written for it alone."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -145,6 +146,43 @@ class Squashed(Fake):
         return torch.sigmoid(50 * self.net(x))
 
 
+def chosen_pixels() -> Tensor:
+    """Return which pixels of 8x8 images are tampered with: three in five."""
+    return torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)) < 0.6
+
+
+class PixelsCut(Fake):
+    """No gradient reaches three pixels in five; a step along the others still beats a random one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.where(chosen_pixels(), x.detach(), x))
+
+
+class CutBeyondTorch(Fake):
+    """The same, out of reach of what lets gradients through."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(torch.where(chosen_pixels(), torch.from_numpy(x.detach().numpy().copy()), x))
+
+
+class _Bent(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:  # torch's own signature
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:  # as above
+        way = torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        return grad + 2 * grad.abs().mean((1, 2, 3), keepdim=True) * way
+
+
+class Bent(Fake):
+    """To every gradient the same is added, large enough to mislead."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(_Bent.apply(x))
+
+
 FAKES = (
     Saturated,
     Quantised,
@@ -161,6 +199,9 @@ FAKES = (
     Probabilities,
     Shattered,
     Squashed,
+    PixelsCut,
+    CutBeyondTorch,
+    Bent,
 )
 
 DRAWN = (Noise, Resize)
@@ -226,6 +267,8 @@ EXPECTED = {
     BatchMates: (),
     Probabilities: ("outputs are probabilities",),
     Shattered: ("shattered gradients",),
+    PixelsCut: ("gradients cut off",),
+    Bent: (),
 }
 
 
@@ -255,6 +298,8 @@ FAILED = {
     TestTime: "test-time optimisation",
     BatchMates: "batch-mates",
     Squashed: "zero gradients",
+    CutBeyondTorch: "gradients agree",
+    Bent: "gradients agree",
 }
 
 

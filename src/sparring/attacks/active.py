@@ -16,6 +16,16 @@ WORTH = 16  # finished rows leave when they are one in so many: sooner, moving t
 CLEAR = 1e-5  # of the logits' range: a smaller lead may be gone in another batch, whose products round differently
 
 
+def is_image(x_adv: Tensor) -> Tensor:
+    """Return which are images, without NaN or inf in them, (B,): a model's answer to anything else says nothing."""
+    return x_adv.flatten(1).sum(1).isfinite()
+
+
+def _range(logits: Tensor) -> Tensor:
+    """Return how far the logits reach, (B,), less the lowest quarter: a class that is ruled out may lie at -inf."""
+    return logits.amax(1) - logits.kthvalue(1 + (logits.shape[1] - 1) // 4).values
+
+
 class ActiveSet:
     """The rows of a batch that are still under attack: `x`, `y` and `target` hold these only."""
 
@@ -30,7 +40,7 @@ class ActiveSet:
 
     def fooled(self, x_adv: Tensor, logits: Tensor) -> Tensor:
         """Return which active rows are fooled and not yet finished, confirmed in float32, (B,)."""
-        fooled = succeeded(logits, self.y, self.target) & ~self._done
+        fooled = succeeded(logits, self.y, self.target) & is_image(x_adv) & ~self._done
         return self._oracle.confirm(fooled, x_adv, self._judge)
 
     def purge(self) -> None:
@@ -132,7 +142,8 @@ class Closest(ActiveSet):
         """
         fooled = self.fooled(x_adv, logits)
         distance = self._threat.distance(x_adv, self.x)
-        clear = margin(logits, self.y, self.target) > self._least * (logits.amax(1) - logits.amin(1))
+        lead, least = margin(logits, self.y, self.target), self._least * _range(logits)
+        clear = lead > least
         before = self._clear[self._rows]
         nearer = fooled & torch.where(clear == before, distance < self.reached, clear)
         rows = self._rows[nearer]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparring.attacks.active import Worst
 from sparring.attacks.base import Attack
-from sparring.attacks.losses import dlr, objective
+from sparring.attacks.losses import dlr, likeliest, objective
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import TINY, ThreatModel
@@ -289,8 +289,3 @@ def noise(oracle: Oracle, x: Tensor, threat: ThreatModel) -> Tensor:
 def length(delta: Tensor, threat: ThreatModel) -> Tensor:
     """Return how long each perturbation is in the threat's norm, (B,), never 0."""
     return threat.distance(delta, torch.zeros_like(delta)).clamp(min=TINY)
-
-
-def likeliest(logits: Tensor, y: Tensor) -> Tensor:
-    """Return the other classes, (B, K - 1), the likeliest first."""
-    return logits.scatter(1, y[:, None], -math.inf).argsort(dim=1, descending=True)[:, :-1]

@@ -111,7 +111,8 @@ def run(
     parts = {} if parts is None else parts
     at_once = batch_size or suitable_batch(x, device)
     batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
-    with frozen(model, adaptive=crafting.adaptive), seeded(seed), Bar(f"{chosen.name} {within}", len(x)) as bar:
+    alone = torch.autocast(device.type, enabled=False)  # the caller's precision, in which nothing would be confirmed
+    with frozen(model, adaptive=crafting.adaptive), seeded(seed), alone, Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
             first = int(rows[0])
             if first not in parts or len(parts[first].success) != len(rows):
@@ -212,12 +213,15 @@ def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:
     """
     if draws > 1:
         return pooled(torch.stack([predict(model, x) for _ in range(draws)]))
+    before = x._version
     try:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             logits = model(x)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0][:160]
         raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
+    if x._version != before:
+        raise InputError("the model changes its images in place; let its forward begin with x = x.clone()")
     if not isinstance(logits, Tensor):
         raise InputError(f"the model returns {type(logits).__name__}, not a tensor of logits (B, K); wrap it")
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:

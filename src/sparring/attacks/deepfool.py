@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from sparring.attacks.active import Closest
-from sparring.attacks.apgd import likeliest
 from sparring.attacks.base import Attack
-from sparring.attacks.losses import margin
+from sparring.attacks.losses import likeliest, margin
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import FAR, TINY, ThreatModel
@@ -103,10 +102,13 @@ class _Boundaries:
 
     def look_at_all(self, x_adv: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Choose the rivals; return the logits and the direction to the nearest boundary, as `look` does."""
-        y, target = self.active.y, self.active.target
+        y, target, random = self.active.y, self.active.target, self.oracle.draws > 1
+        if random:  # or each draw had rivals of its own, and a mean over draws would be of several classes
+            self.rivals = likeliest(self.oracle.logits(x_adv), y)[:, :count]
 
         def leads(logits: Tensor) -> Tensor:
-            self.rivals = likeliest(logits.detach(), y)[:, :count]
+            if not random:
+                self.rivals = likeliest(logits.detach(), y)[:, :count]
             return _leads(logits, y, target, self.rivals)
 
         logits, grads = self.oracle.jacobian(x_adv, leads)
@@ -117,15 +119,19 @@ class _Boundaries:
 
     def look(self, x_adv: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits and the direction (B, C, H, W) to the boundary that is nearest if no slope has changed."""
-        y, target = self.active.y, self.active.target
+        y, target, chosen = self.active.y, self.active.target, None
+        if self.oracle.draws > 1:
+            leads = _leads(self.oracle.logits(x_adv), y, target, self.rivals)
+            chosen = (leads / self.slopes).argmin(1, keepdim=True)
 
         def nearest(logits: Tensor) -> Tensor:
             leads = _leads(logits, y, target, self.rivals)
-            return leads.gather(1, (leads / self.slopes).argmin(1, keepdim=True)).squeeze(1)
+            place = (leads / self.slopes).argmin(1, keepdim=True) if chosen is None else chosen
+            return leads.gather(1, place).squeeze(1)
 
         _, grad, logits = self.oracle.value_and_gradient(x_adv, nearest)
         self.leads = _leads(logits, y, target, self.rivals)
-        self.nearest = (self.leads / self.slopes).argmin(1, keepdim=True)
+        self.nearest = (self.leads / self.slopes).argmin(1, keepdim=True) if chosen is None else chosen
         direction, slope = self._inward(grad.neg_()[:, None], x_adv)
         self.slopes.scatter_(1, self.nearest, slope)
         return logits, direction[:, 0]

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from sparring.attacks.active import Closest
-from sparring.attacks.apgd import length, likeliest, noise
+from sparring.attacks.apgd import length, noise
 from sparring.attacks.base import Attack
 from sparring.attacks.hyperplane import landing
-from sparring.attacks.losses import margin
+from sparring.attacks.losses import likeliest, margin
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 
@@ -34,7 +33,8 @@ def _substitute(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -
     if isinstance(module.padding, str):
         return output
     settings = {"padding": module.padding, "stride": module.stride, "dilation": module.dilation}
-    found = _Convolution.apply(x, output.detach(), weight, settings)  # type: ignore[no-untyped-call]  # torch's own
+    held = (output.detach(),)  # in a tuple, or autograd would take it for an input that is returned as it is: a view
+    found = _Convolution.apply(x, held, weight, settings)  # type: ignore[no-untyped-call]  # torch's own
     assert isinstance(found, Tensor)
     return found
 
@@ -43,13 +43,14 @@ class _Convolution(torch.autograd.Function):
     """What a convolution has computed already, with its gradient in the input."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, output: Tensor, weight: Tensor, settings: dict[str, tuple[int, ...]]) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, held: tuple[Tensor], weight: Tensor, settings: dict[str, tuple[int, ...]]
+    ) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.size, ctx.settings = x.shape[2:], settings
-        return output
+        return held[0]
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
         columns = torch.matmul(weight.flatten(1).t(), grad.flatten(2))

@@ -122,15 +122,20 @@ class _Walk:
         self._approach(torch.where(_wide(found), far, here))
 
     def _approach(self, far: Tensor) -> None:
-        """Bisect between each example and an image that fools, and record where the boundary is left behind."""
+        """Bisect between each example and an image that fools, and record every image that does.
+
+        All of them: of a random model, the last one may have fooled by chance, and would not be borne out again.
+        """
         low, high = torch.zeros_like(far[:, :1, :1, :1]), torch.ones_like(far[:, :1, :1, :1])
-        for _ in range(self._bisections):
-            middle = (low + high) / 2
+        middle = high
+        for _ in range(self._bisections + 1):
             image = self._between(far, middle)
-            fooled = _wide(self._active.fooled(image, self._oracle.logits(image)))
+            found, kept = self._active.record(image, self._oracle.logits(image))
+            fooled = _wide(found)
             low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
-        image = self._between(far, high)
-        self._active.record(image, self._oracle.logits(image))
+            if kept is not None:
+                far, low, high = far[kept], low[kept], high[kept]
+            middle = (low + high) / 2
 
     def _between(self, far: Tensor, share: Tensor) -> Tensor:
         """Return the image at this share of the way to `far`; in Linf `far` cut to this share of its distance."""

@@ -10,6 +10,7 @@ from sparring.attacks.losses import cross_entropy
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
+from sparring.models.modes import in_use
 from sparring.models.perturber import PerturberNetwork, moved
 
 
@@ -50,5 +51,5 @@ class Learned(Attack):
         network, seen = self.network.to(x.device), x
         if network.about.sees == "gradient":
             _, seen, _ = oracle.value_and_gradient(x, lambda logits: cross_entropy(logits, y))
-        with torch.no_grad():
+        with torch.no_grad(), in_use(network):
             return moved(x, network(seen), threat)

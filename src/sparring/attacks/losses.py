@@ -55,6 +55,13 @@ def divergence(logits: Tensor, clean: Tensor) -> Tensor:
     return F.kl_div(logits.log_softmax(1), clean.log_softmax(1), reduction="none", log_target=True).sum(1)
 
 
+def likeliest(logits: Tensor, y: Tensor) -> Tensor:
+    """Return the classes other than `y`, (B, K - 1), the likeliest first."""
+    order = logits.argsort(dim=1, descending=True, stable=True)
+    last = (order == y[:, None]).int().argsort(dim=1, stable=True)  # y to the end, though others may be at -inf
+    return order.gather(1, last)[:, :-1]
+
+
 def succeeded(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """Return which examples are fooled, (B,): classified as other than `y`, or as `target`.
 

@@ -1,6 +1,7 @@
 """The oracle: all that an attack may ask of a model, counted for each example."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from math import prod
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from sparring.attacks.crafting import Crafting
 from sparring.core.errors import InputError
 from sparring.core.randomness import uniform
+from sparring.core.threat import TINY
 
 CHUNKS = 4  # of a random model's draws, all of which must agree that an image fools before it is let go
 
@@ -250,7 +252,7 @@ def _mean(parts: list[Tensor]) -> Tensor:
 
 def pooled(logits: Tensor) -> Tensor:
     """Return logits (B, K) of the mean probability over draws (n, B, K)."""
-    return logits[0] if len(logits) == 1 else logits.softmax(2).mean(0).log()
+    return logits[0] if len(logits) == 1 else logits.log_softmax(2).logsumexp(0) - math.log(len(logits))
 
 
 def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
@@ -262,4 +264,16 @@ def _gradient(value: Tensor, x: Tensor, *, keep_graph: bool = False) -> Tensor:
             "the model gives no gradient with respect to its input (a detach(), a no_grad() or NumPy inside?); "
             "a gradient attack says nothing about it; wrap the part that breaks it in sparring.attacks.bpda(...)"
         )
-    return found.clone() if 0 in found.stride() else found  # one value for many pixels, which nothing can write to
+    if found.device.type == "cpu" and bool(found.sum().isfinite()):  # elsewhere the answer would have to be waited for
+        return found.clone() if 0 in found.stride() else found  # one value for many pixels, which nothing can write to
+    return finite(found)
+
+
+def finite(grad: Tensor) -> Tensor:
+    """Return gradients (B, C, H, W) with 0 for NaN and, for a slope without end, the image's steepest other one.
+
+    A root has such slopes at black pixels; one NaN would make the whole image NaN at the next step, and end the attack.
+    """
+    rest = grad.nan_to_num(nan=0, posinf=0, neginf=0)
+    steepest = rest.flatten(1).abs().amax(1).clamp(min=TINY).view(-1, 1, 1, 1)
+    return torch.where(grad.isinf(), grad.sign() * steepest, rest)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparring.attacks.active import Worst
 from sparring.attacks.base import Attack
-from sparring.attacks.losses import Loss, divergence, objective
+from sparring.attacks.losses import Loss, divergence, likeliest, objective
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
@@ -120,9 +120,8 @@ class _Climb(Worst):
         """Set the class that each row climbs towards in this restart, (B,)."""
         if self._climbs != "margin" or self.target is not None or restart == 0:
             return
-        others = oracle.logits(self.x).scatter(1, self.y[:, None], -math.inf)
-        order = others.argsort(dim=1, descending=True)
-        self.rival = order[:, (restart - 1) % (order.shape[1] - 1)]
+        others = likeliest(oracle.logits(self.x), self.y)
+        self.rival = others[:, (restart - 1) % others.shape[1]]
 
     def climbed(self, logits: Tensor) -> Tensor:
         """Return what a step climbs, (B,)."""

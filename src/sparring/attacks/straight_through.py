@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.overrides import TorchFunctionMode
 
 _STEPS = {"round", "floor", "ceil", "trunc", "fix", "sign", "sgn"}
@@ -75,6 +74,5 @@ class _Through(torch.autograd.Function):
         return values.detach().clone()
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004  # as above
         return None, grad

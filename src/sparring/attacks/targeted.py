@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparring.attacks.active import Worst
+from sparring.attacks.active import Worst, is_image
 from sparring.attacks.base import Attack
-from sparring.attacks.losses import cross_entropy, succeeded
+from sparring.attacks.losses import cross_entropy, likeliest, succeeded
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
@@ -88,8 +88,8 @@ class Targeted(Attack):
         A place among the wrong classes from likeliest to least likely is drawn, not a number, so that renaming the
         classes changes nothing.
         """
-        order = oracle.logits(active.x).scatter(1, active.y[:, None], -math.inf).argsort(dim=1, descending=True)
-        wrong = order.shape[1] - 1
+        order = likeliest(oracle.logits(active.x), active.y)
+        wrong = order.shape[1]
         if self.towards == "least_likely":
             return order[:, wrong - 1 - restart % wrong]
         place = ((active.draw * wrong).long() + restart) % wrong
@@ -115,7 +115,7 @@ class _Sure(Worst):
 
     def fooled(self, x_adv: Tensor, logits: Tensor) -> Tensor:
         """Return which active rows are fooled as is wished, and not yet finished, (B,)."""
-        fooled = succeeded(logits, self.y, self.target)
+        fooled = succeeded(logits, self.y, self.target) & is_image(x_adv)
         self._oracle.note(fooled, x_adv)  # where a budget ends the attack, any success counts
         sure = fooled & (self._likelihood(logits) >= self._confidence) & ~self._done
         return self._oracle.confirm(sure, x_adv, self._judge)

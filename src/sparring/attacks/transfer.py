@@ -17,9 +17,9 @@ from sparring.core.threat import ThreatModel
 class Transfer(Attack):
     """Images that `attack` makes on a surrogate, for whose making nothing is asked of the model under attack.
 
-    The attack runs its full course on the surrogate, on every example, right or wrong: what has only just crossed one
-    model's boundary seldom crosses another's. `surrogate` names the model in records, as a rule by its run folder;
-    whoever can open it hands it over by `with_model`. In Python: `Transfer.of(net, attack=MIFGSM(), name="twin")`.
+    The attack, a budget one, runs its full course on the surrogate, on every example, right or wrong: what has only
+    just crossed one model's boundary seldom crosses another's. `surrogate` names the model in records, as a rule by its
+    run folder; whoever can open it hands it over by `with_model`. In Python: `Transfer.of(net, attack=MIFGSM())`.
     """
 
     name = "transfer"
@@ -28,6 +28,10 @@ class Transfer(Attack):
     surrogate: str
     attack: Attack
     model: nn.Module | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.attack.kind == "minimal":
+            raise InputError(f"transfer: takes an attack that goes as far as eps lets it, not {self.attack.name}")
 
     @staticmethod
     def of(model: nn.Module, *, attack: Attack, name: str = "surrogate") -> "Transfer":

@@ -67,9 +67,12 @@ def paired_difference(only_one: int, only_other: int, n: int) -> Estimate:
 
 
 def paired_p(values: Sequence[float]) -> float:
-    """Return the two-sided p-value of the paired t-test on differences; NaN for fewer than two, or if all are alike."""
+    """Return the two-sided p-value of the paired t-test on differences.
+
+    NaN for fewer than two, if all are alike, and where one is not finite.
+    """
     n = len(values)
-    if n < 2 or stdev(values) == 0:
+    if n < 2 or not all(map(math.isfinite, values)) or stdev(values) == 0:
         return math.nan
     return 2 * float(stdtr(n - 1, -abs(fmean(values)) * math.sqrt(n) / stdev(values)))
 

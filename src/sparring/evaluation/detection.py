@@ -6,6 +6,7 @@ does to gradients, predictions stay the model's own.
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from sparring.attacks.base import adapted, device_of
 from sparring.attacks.freezing import frozen
 from sparring.attacks.given import check_labels
 from sparring.attacks.losses import margin
-from sparring.attacks.oracle import Oracle
+from sparring.attacks.oracle import Oracle, finite
 from sparring.attacks.straight_through import StraightThrough
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
@@ -37,6 +38,9 @@ SAME = 1e-4  # of the largest logit: smaller differences are rounding
 USEFUL = 0.75  # of comparisons in which a step along the gradient must beat a random one; chance is a half
 REACHES = (1 / 16, 1 / 4, 1.0)  # of eps: how far the steps go
 DIRECTIONS = 4  # random ones an example
+STRAIGHT, EXPLAINED = 0.9, 0.7  # of an honest network both shares are above 0.95
+SMALL_MOVES = (1e-3, 1e-2)  # in pixels
+FEW, SMALL = 8, 4096  # examples asked of images with more values than that
 PAIRS = 8  # of points on either side of an image, from which a gradient is estimated
 
 
@@ -83,7 +87,7 @@ def usefulness(
             value, grad, _ = oracle.value_and_gradient(x, lambda logits: margin(logits, y))
         except (InputError, RuntimeError):  # torch's: the graph ends before x, or gradients passed on broke it
             return None
-        shares = [_beaten(oracle, x, y, grad.nan_to_num(0), threat, threat.reach(x) * part) for part in REACHES]
+        shares = [_beaten(oracle, x, y, grad, threat, threat.reach(x) * part) for part in REACHES]
     return max(shares) if bool(value.isfinite().all()) else 0.5
 
 
@@ -98,18 +102,92 @@ def _beaten(oracle: Oracle, x: Tensor, y: Tensor, grad: Tensor, threat: ThreatMo
     return float(torch.cat(beaten).mean())
 
 
+@dataclass(frozen=True)
+class Agreement:
+    """Of the margin's changes under small random moves, which share the gradient explains, and which a straight line.
+
+    1: all of it; below 0: it would be better not to look. A line is drawn through two moves, one twice the other:
+    where even that explains little, the model is not smooth, or too coarse to tell. `infinite`: how many of the
+    `examples` have a gradient that is not finite.
+    """
+
+    gradient: float
+    line: float
+    infinite: int
+    examples: int
+
+    @property
+    def partial(self) -> bool:
+        """Whether the model changes smoothly, but not as its gradient says: a part of that is cut off, or bent."""
+        return self.line >= STRAIGHT and self.gradient < EXPLAINED
+
+
+def agreement(model: nn.Module, x: Tensor, y: Tensor) -> Agreement | None:
+    """Return how well the margin's gradient at `x` tells what small moves do; None where there is no gradient.
+
+    Of two sizes of moves that counts at which the model is the smoother: small ones may drown in rounding. Means
+    nothing for a model that is random, or attacked by gradients that are not its own.
+    """
+    few = LOOKED_AT if x[0].numel() <= SMALL else FEW
+    x, y = x[:few], y[:few]
+    with frozen(model), seeded(0):
+        leaf = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            value = margin(model(leaf).float(), y).sum()
+            try:
+                (grad,) = torch.autograd.grad(value, leaf)
+            except RuntimeError:  # the graph ends before x
+                return None
+        infinite = int((~grad.isfinite()).flatten(1).any(1).sum())
+        oracle = Oracle(model, torch.arange(len(x), device=x.device))
+        shares = [_explained(oracle, x, y, finite(grad), size) for size in SMALL_MOVES]
+    gradient, line = max(shares, key=lambda share: share[1])
+    return Agreement(gradient, line, infinite, len(x))
+
+
+def _explained(oracle: Oracle, x: Tensor, y: Tensor, grad: Tensor, size: float) -> tuple[float, float]:
+    """Return the shares of changes between opposite moves of this size that gradient and line explain."""
+    told, near, far = [], [], []
+    for _ in range(DIRECTIONS):
+        signs = (oracle.uniform(x[0].numel()) < 0.5).to(x.dtype).view_as(x) * 2 - 1
+        ends = [(x + part * size * signs).clamp(0, 1) for part in (-2, -1, 1, 2)]
+        least, less, more, most = (margin(oracle.logits(end), y) for end in ends)
+        told.append((grad * (ends[2] - ends[1])).flatten(1).sum(1))
+        near.append(more - less)
+        far.append(most - least)
+    changes, twice = torch.cat(near), torch.cat(far)
+    return _share(changes - torch.cat(told), changes), _share(twice - 2 * changes, twice)
+
+
+def _share(unexplained: Tensor, changes: Tensor) -> float:
+    """Return the share of the changes' squares that is not left unexplained; of none at all, all."""
+    known = changes.isfinite() & unexplained.isfinite()
+    total = float(changes[known].square().sum())
+    return 1 - float(unexplained[known].square().sum()) / total if total > 0 else 1.0
+
+
 def _passage(model: nn.Module, found: tuple[str, ...], x: Tensor, y: Tensor, threat: ThreatModel) -> Iterator[str]:
     """Yield what lets gradients through that lead somewhere, if those that are there do not."""
-    plain = usefulness(as_attacked(model, found, threat), x, y, threat)
-    if plain is not None and plain >= USEFUL:
+    attacked = as_attacked(model, found, threat)
+    plain = usefulness(attacked, x, y, threat)
+    leads = plain is not None and plain >= USEFUL
+    partial = leads and not (adaptation(attacked) or found) and is_partial(attacked, x, y)
+    if leads and not partial:
         return
-    for way in (STEPS, CUT, ESTIMATED):
-        reached = usefulness(as_attacked(model, (*found, way), threat), x, y, threat)
-        if reached is not None and reached >= USEFUL:
+    for way in (STEPS, CUT) if partial else (STEPS, CUT, ESTIMATED):
+        passed = as_attacked(model, (*found, way), threat)
+        reached = usefulness(passed, x, y, threat)
+        if reached is not None and reached >= USEFUL and not (partial and is_partial(passed, x, y)):
             yield way
             return
     if plain is None:
         yield OPAQUE
+
+
+def is_partial(model: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Say whether gradients lead somewhere, but are not all of what the model does: see `Agreement`."""
+    found = agreement(model, x, y)
+    return found is not None and found.partial
 
 
 class AsAttacked(nn.Module):

@@ -16,4 +16,7 @@ def adaptation(model: nn.Module) -> frozenset[str]:
 def declared(module: nn.Module) -> frozenset[str]:
     """Return what one module says."""
     found: object = getattr(module, "adaptive", None)  # any module may be there, not only ours
-    return frozenset(map(str, found)) if isinstance(found, set | frozenset) else frozenset()
+    words = (found,) if isinstance(found, str) else found
+    if not isinstance(words, set | frozenset | list | tuple):
+        return frozenset()
+    return frozenset(str(word).lower() for word in words)

@@ -1,6 +1,7 @@
 """What follows from a study's rows: the paper's claims, each decided by a figure and its interval."""
 
 from collections.abc import Iterator, Mapping
+from math import isfinite, isnan
 from typing import Literal
 
 from sparring.core.results import Estimate
@@ -51,7 +52,7 @@ def _told(claim: ClaimPlan, rows: Mapping[str, Row], column: Column) -> tuple[bo
         claim.at_most is None or value.high <= claim.at_most
     )
     bounds = (("at least", claim.at_least), ("at most", claim.at_most))
-    unit = _figure(rows[claim.row], claim.figure).unit
+    unit = _unit(rows[claim.row], claim.figure)
     asked = " and ".join(f"{word} {_number(bound, unit)}" for word, bound in bounds if bound is not None)
     return holds, f"{claim.row}: {claim.figure} {HOW[column]} is {_told_as(value, unit)}; the claim asks for {asked}."
 
@@ -66,25 +67,36 @@ def _compared(claim: ClaimPlan, rows: Mapping[str, Row], column: Column, value: 
     if against is None or against.n == 0:
         return None, f"{other.name}: no image is left on which {figure} could be measured."
     here, there = _by_seed(row, claim.figure, column), _by_seed(other, figure, column)
-    pairs = [here[seed] - there[seed] for seed in here if seed in there]
-    gap, test, sure = difference(value, against), "one seed", True
-    if len(pairs) > 1:
-        gap, test = mean(pairs), f"paired t-test over {len(pairs)} seeds, p = {paired_p(pairs):.2g}"
+    seeds = [seed for seed in here if seed in there]
+    pairs = [here[seed] - there[seed] for seed in seeds]
+    unit = _unit(row, claim.figure)
+    named = f"{other.name}'s {figure}" if figure != claim.figure else other.name
+    ours, theirs = _told_as(value, unit), _told_as(against, unit)
+    if len(seeds) == 1 < max(len(here), len(there)):  # the means are of other trainings, too
+        ours, theirs = (f"{_number(of[seeds[0]], unit)} (seed {seeds[0]})" for of in (here, there))
+    told = f"{row.name}: {claim.figure} {HOW[column]} is {ours}, {named}: {theirs}"
+    if not all(map(isfinite, pairs)):
+        return None, f"{told}; some image was never fooled, so that a mean is infinite and decides nothing."
+    if len(pairs) > 1 and not isnan(p := paired_p(pairs)):
+        gap, test, sure = mean(pairs), f"paired t-test over {len(pairs)} seeds, p = {p:.2g}", True
     elif (both := _counted(row, claim.figure, other, figure, column)) is not None:
         gap, p = both
         test, sure = f"one seed, McNemar's test on {gap.n} images, p = {p:.2g}", p < SIGNIFICANT
-    unit = _figure(row, claim.figure).unit
-    named = f"{other.name}'s {figure}" if figure != claim.figure else other.name
-    return sure and (gap.low > 0 if claim.above else gap.high < 0), (
-        f"{row.name}: {claim.figure} {HOW[column]} is {_told_as(value, unit)}, {named}: {_told_as(against, unit)}; "
-        f"difference {_gap(gap, unit)}; {test})."
-    )
+    else:
+        alike = len(pairs) > 1  # to the last digit, which says nothing of how far seeds differ
+        gap, test, sure = difference(value, against), f"{len(seeds)} seeds alike" if alike else "one seed", not alike
+    holds = sure and (gap.low > 0 if claim.above else gap.high < 0)
+    return holds, f"{told}; difference {_gap(gap, unit)}; {test})."
 
 
 def _counted(row: Row, figure: str, other: Row, than: str, column: Column) -> tuple[Estimate, float] | None:
-    """Return the paired difference of two shares of the same images, with its p-value; None where it is not known."""
+    """Return the paired difference of two shares of the same images, with its p-value; None where it is not known.
+
+    A row holds the arrays of its first seed.
+    """
     ours, theirs = row.arrays.get(f"{column}/{figure}"), other.arrays.get(f"{column}/{than}")
-    if ours is None or theirs is None or len(ours) != len(theirs):
+    first, of_other = ([repeat.seed for repeat in each.repeats[:1]] for each in (row, other))
+    if ours is None or theirs is None or len(ours) != len(theirs) or first != of_other:
         return None
     only_ours, only_theirs = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     return paired_difference(only_ours, only_theirs, len(ours)), mcnemar_p(only_ours, only_theirs)
@@ -96,17 +108,25 @@ def _gap(gap: Estimate, unit: Unit) -> str:
     return f"{100 * gap.value:+.1f} points ({100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
 
 
-def _figure(row: Row, name: str) -> Figure:
-    return next(figure for figure in (*row.figures, *row.adversaries) if figure.name == name)
+def _figure(row: Row, name: str) -> Figure | None:
+    return next((figure for figure in (*row.figures, *row.adversaries) if figure.name == name), None)
+
+
+def _unit(row: Row, name: str) -> Unit:
+    figure = _figure(row, name)
+    return "share" if figure is None else figure.unit
 
 
 def _estimate(row: Row, name: str, column: Column) -> Estimate | None:
-    value: Estimate | None = getattr(_figure(row, name), column)
+    """Return a figure in one column; None where the row was not judged by it."""
+    value: Estimate | None = getattr(_figure(row, name), column, None)
     return value
 
 
 def _by_seed(row: Row, name: str, column: Column) -> dict[int, float]:
-    return {repeat.seed: getattr(repeat, column)[name] for repeat in row.repeats}
+    """Return a figure by seed, without those of which it was not measured."""
+    found = {repeat.seed: getattr(repeat, column)[name] for repeat in row.repeats}
+    return {seed: value for seed, value in found.items() if not isnan(value)}
 
 
 def reproduction(row: Row) -> Iterator[Finding]:

@@ -172,7 +172,8 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
 
 
 def _check_names(plan: StudyPlan) -> None:
-    known = [f"{images} {figure}" for images in ("clean", "adversarial") for figure in FIGURES]
+    images = ("clean", "adversarial") if plan.evaluation.protocol else ()
+    known = [f"{name} {figure}" for name in images for figure in FIGURES]
     known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
     known += [f"{figure}{name}" for name in _shown(plan.evaluation) for figure in (UNDER, FOOLED)]
     known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
@@ -183,7 +184,8 @@ def _check_names(plan: StudyPlan) -> None:
     named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
     for where, figure in named:
         if figure not in known:
-            raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{suggest(figure, known)}")
+            hint = suggest(figure, known) if plan.evaluation.protocol else "; set [evaluation] protocol, an attack"
+            raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{hint}")
     rows = [name for row in plan.rows for name in _names(row)]
     wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
     wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]

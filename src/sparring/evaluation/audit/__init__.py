@@ -9,7 +9,8 @@ import time
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Flag
 from sparring.evaluation.audit import behaviour, course, figures, stronger
-from sparring.evaluation.audit.base import SMALL, Check, Finding, Level, Subject
+from sparring.evaluation.audit.base import Check, Finding, Level, Subject
+from sparring.evaluation.detection import SMALL
 
 SHARE = 0.2  # of the passes that the attacks have spent, for the checks that attack
 LEAST, MOST, FULL = 20, 200, 500  # examples that such a check attacks
@@ -24,6 +25,7 @@ CHECKS = (
     Check("broken graph", "a gradient reaches the image", behaviour.broken_graph),
     Check("test-time optimisation", "no backward pass inside a prediction", behaviour.optimises_itself),
     Check("noisy landscape", "tiny changes move the loss little, gradients lead somewhere", behaviour.noisy_landscape),
+    Check("gradients agree", "the gradient says how the model changes nearby", behaviour.gradients_agree),
     Check("silent success", "no attack loses what it has found", course.silent_success, passes=100),
     Check("unfinished optimisation", "the last steps bring nothing more", course.unfinished, passes=100),
     Check("unbounded attack", "without a bound every example falls", stronger.unbounded, passes=40),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import Adversarial, Attack
 from sparring.attacks.base import device_of
-from sparring.attacks.crafting import suitable_batch
+from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.core.results import Certified, Estimate, NormStatistics, Outcome
 from sparring.core.statistics import clopper_pearson
 from sparring.core.threat import ThreatModel
@@ -24,7 +24,6 @@ Level = Literal["off", "standard", "full"]
 FAIL, WARN = 0.02, 0.005  # points of accuracy that a result must be off by, at the low end of the interval
 SIGNIFICANT = 0.01  # p-value of a paired test below which a difference is no chance
 SHOWN = 10  # examples' ids a finding names
-SMALL = 4096  # values of an image: of larger ones each question costs much
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,8 @@ class Subject:
     ) -> Adversarial:
         """Return what `attack` does to the examples at these places; `naive`: to a model that it does not know."""
         x, y = self.bout.x[places], self.bout.y[places]
-        conditions = replace(self.conditions, folder=None, seed=self.conditions.seed + 1)
+        crafting = replace(self.conditions.crafting or Crafting(), max_forwards=None)  # whom the audit attacks, it does
+        conditions = replace(self.conditions, folder=None, seed=self.conditions.seed + 1, crafting=crafting)
         if naive:
             conditions = conditions.naive()
         found, _ = conditions.run(attack, self.model, x, y, threat or self.threat, ids=self.ids[places])

@@ -16,9 +16,22 @@ from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.statistics import clopper_pearson
-from sparring.evaluation.audit.base import SMALL, Finding, Subject
+from sparring.evaluation.audit.base import Finding, Subject
 from sparring.evaluation.curve import predictions
-from sparring.evaluation.detection import CUT, ESTIMATED, OPAQUE, PROBABILITIES, RANDOM, USEFUL, differ, usefulness
+from sparring.evaluation.detection import (
+    CUT,
+    ESTIMATED,
+    EXPLAINED,
+    OPAQUE,
+    PROBABILITIES,
+    RANDOM,
+    SMALL,
+    STEPS,
+    USEFUL,
+    agreement,
+    differ,
+    usefulness,
+)
 from sparring.models.adaptive import adaptation
 
 FEW, SOME = 8, 32
@@ -29,10 +42,11 @@ MOVES = 20  # random ones an example
 
 def randomness(subject: Subject) -> Finding:
     """Look whether the same images get the same logits twice."""
+    draws = f"judged and attacked over {subject.conditions.draws(subject.model)} draws"
     if RANDOM in subject.detected:
-        return Finding("note", "predictions are random though no module says so; judged and attacked over 20 draws")
+        return Finding("note", f"predictions are random though no module says so; {draws}")
     if "eot" in adaptation(subject.bare):
-        return Finding("note", "predictions are random, as declared; judged and attacked over 20 draws")
+        return Finding("note", f"predictions are random, as declared; {draws}")
     return Finding("passed", "the same images get the same logits")
 
 
@@ -167,6 +181,25 @@ def noisy_landscape(subject: Subject) -> Finding:
     if useful is not None and useful < USEFUL and subject.moves(places):
         return Finding("fail", f"{evidence}: gradients lead nowhere", attack="square()")
     return Finding("warn" if noise > NOISY else "passed", evidence)
+
+
+def gradients_agree(subject: Subject) -> Finding:
+    """Look whether the gradient says how the model changes nearby: a part of it may be cut off, or bent."""
+    if adaptation(subject.model) or {STEPS, ESTIMATED, OPAQUE} & {*subject.detected}:
+        return Finding("not run", "the model is random, or attacked by gradients that are not its own")
+    places = subject.some(subject.right, SOME)
+    found = agreement(subject.model, *subject.on_device(places)) if len(places) else None
+    if found is None:
+        return Finding("not run", "no example is classified right, or has a gradient")
+    shares = f"{max(found.gradient, 0):.0%} of what small changes do, straight lines {found.line:.0%}"
+    evidence = f"gradients explain {shares}"
+    if found.partial and subject.moves(places):
+        text = f"{evidence}: the model is smooth, but its gradients are not its own, or a part of them is cut off"
+        return Finding("fail", text, attack="square()")
+    if found.infinite:
+        text = f"of {found.infinite} of {found.examples} examples the gradient is not finite (a root or a norm at 0?)"
+        return Finding("warn", f"{text}; attacks took 0 or the steepest there", attack="square()")
+    return Finding("passed" if found.gradient >= EXPLAINED else "note", evidence)
 
 
 def _noise(subject: Subject, x: Tensor, y: Tensor, places: Tensor) -> float:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparring.attacks import FGSM, craft
+from sparring.attacks import FGSM, HopSkipJump, Learned, Square, Transfer, UniformNoise, Universal, craft
 from sparring.attacks.losses import succeeded
 from sparring.core.randomness import seeded
 from sparring.core.statistics import mcnemar_p
@@ -13,6 +13,7 @@ from sparring.evaluation.curve import predictions
 ASKED = 500  # examples of which label leaking is asked
 SLACK = 1e-6  # by which rounding may leave the ball, in units of its size
 LEVELS = 255
+WITHOUT_STEPS = (UniformNoise, Universal, Learned, Transfer, Square, HopSkipJump)  # along each image's own gradient
 FLATTERS = 0.25  # more that one step leaves than many: a figure that should not be quoted
 
 
@@ -30,8 +31,8 @@ def guessing(subject: Subject) -> Finding:
 
 def many_steps(subject: Subject) -> Finding:
     """Compare one step with many, example by example: many must break what one does."""
-    single = [name for name in subject.bout.fallen if name.startswith("fgsm")]
-    others = [name for name in subject.bout.fallen if name not in single and not name.startswith("uniform_noise")]
+    single = [repr(attack) for attack in subject.attacks if isinstance(attack, FGSM)]
+    others = [repr(attack) for attack in subject.attacks if not isinstance(attack, (FGSM, *WITHOUT_STEPS))]
     if not single or not others:
         return Finding("not run", "it takes a one-step attack and one of many steps")
     one = torch.stack([subject.bout.fallen[name] for name in single]).any(0)
