@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,9 +126,12 @@ def test_what_the_audit_fails_is_said_first_and_strictly_ends_with_3(trained: Pa
 def test_a_model_that_was_not_trained_here_is_judged_as_it_comes(tmp_path: Path) -> None:
     """One's own network and one's own folder of images, all of them judged, on one line."""
     (tmp_path / "mine.py").write_text(
-        "import torch\n\n\ndef network(shape, classes):\n    torch.manual_seed(0)\n"
-        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(shape[0] * shape[1] * shape[2], classes))\n"
+        "import torch\nfrom pathlib import Path\n\n\ndef network(shape, classes):\n    torch.manual_seed(0)\n"
+        "    layer = torch.nn.Linear(shape[0] * shape[1] * shape[2], classes)\n"
+        "    layer.bias.data[0] = float(Path('bias').read_text())\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), layer)\n"
     )
+    (tmp_path / "bias").write_text("0")
     for place, name in enumerate(("cats", "dogs")):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for number in range(6):
@@ -138,6 +143,23 @@ def test_a_model_that_was_not_trained_here_is_judged_as_it_comes(tmp_path: Path)
     record = json.loads(done.stdout)
     assert record["examples"] == 12
     assert record["audit"]
+
+    def judged() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(
+            sparring_says("evaluate", 'external("mine:network")', *said, cwd=tmp_path).stdout
+        )
+        return found
+
+    assert judged() == record  # as it was kept
+    (tmp_path / "bias").write_text("100")  # which the network reads
+    other = judged()
+    assert other["clean"]["value"] == 0.5
+    assert other["provenance"]["started"] != record["provenance"]["started"]
+    shutil.rmtree(tmp_path / "photos" / "dogs")
+    (tmp_path / "photos" / "cats" / "0.png").rename(tmp_path / "photos" / "0.png")
+    (tmp_path / "photos" / "dogs").mkdir()
+    (tmp_path / "photos" / "0.png").rename(tmp_path / "photos" / "dogs" / "0.png")
+    assert judged()["clean"]["value"] == pytest.approx(5 / 6)
     missing = sparring_says("evaluate", "cnn()", "--threat", "linf(0.1)", cwd=tmp_path)
     assert missing.returncode == 2
     assert "--data" in missing.stderr
@@ -171,6 +193,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], said: str, 
     [
         (["--threat", "linf(8)"], "linf(8/255)"),
         (["--threat", "linf(-1)"], "at least 0"),
+        (["--threat", "linf(0.1)", "--device", "bogus"], "device 'bogus' cannot be used here"),
         (["--threat", "linff(0.1)"], "did you mean 'linf'"),
         (["--threat", "linf(0.1)", "--attack", "pdg()"], "did you mean 'pgd'"),
         (["--threat", "linf(0.1)", "--split", "tset"], "tset"),

@@ -14,6 +14,7 @@ import pytest
 from torch import Tensor, nn
 
 from sparring import run
+from sparring.attacks import Crafting
 from sparring.core.results import Evaluation
 from sparring.core.threat import THREATS
 from sparring.evaluation import evaluate
@@ -70,7 +71,7 @@ def test_an_evaluation_that_was_stopped_goes_on_to_the_same_result(
     nothing = Flaky(net)
     evaluate(nothing, (data.x, data.y), "linf(0.1)", ATTACKS, folder=tmp_path, **settings)
     assert nothing.calls < 0.3 * model.calls  # clean predictions, what is found out, and the few images for the report
-    assert rest.calls - nothing.calls < (model.calls - nothing.calls) * (1.15 - share)  # one batch is done again
+    assert rest.calls - nothing.calls < model.calls * (1.15 - share)  # one batch is done again
 
 
 @pytest.mark.parametrize("sizes", [(4, 8), (8, 4), (5, 20)])
@@ -148,3 +149,20 @@ def test_a_killed_process_loses_at_most_the_batch_it_was_at(tmp_path: Path) -> N
     assert start("parts", "resumed.json").wait() == 0
     assert {name: (tmp_path / "parts" / name).stat().st_mtime_ns for name in kept} == kept
     assert_same_verdict(*(Evaluation.load(tmp_path / name) for name in ("whole.json", "resumed.json")))
+
+
+def test_a_folder_never_serves_another_model_seed_or_budget(
+    make_net: Callable, make_data: Callable, tmp_path: Path
+) -> None:
+    """What one model's attacks found was handed back as another's."""
+    nets = [make_net(seed=seed, dropout=0.0) for seed in (0, 1)]
+    data = make_data(nets[0], 30)
+    judge = {"threat": "linf(0.1)", "attacks": ATTACKS, "curve": (), "audit": "off"}
+    for net in nets:
+        for more in ({}, {"seed": 1}, {"crafting": Crafting(max_forwards=2)}):
+            alone = evaluate(net, (data.x, data.y), **judge, **more)
+            kept = evaluate(net, (data.x, data.y), **judge, **more, folder=tmp_path)
+            assert kept.robust == alone.robust
+            flags = {name for name in alone.arrays if name.startswith("correct/")}
+            assert all(np.array_equal(kept.arrays[name], alone.arrays[name]) for name in flags)
+            assert kept.means == ({"max_forwards": "2"} if "crafting" in more else {})

@@ -258,6 +258,10 @@ def test_what_does_not_belong_together_is_not_joined(result: tuple[StudyResult, 
     run_study(game, changes={"seed": 5, "attacked": 30}, runs=folder / "runs", out=folder / "fewer", quiet=True)
     with pytest.raises(InputError, match="row 'vanilla' was judged otherwise"):
         join_study(game, [alone, folder / "fewer"], out=out)
+    for name, changes in {"shorter": {"epochs": 1}, "wider": {"model": "mlp(hidden=(20,))"}}.items():
+        run_study(game, changes={"seed": 5, **changes}, runs=folder / "runs", out=folder / name, quiet=True)
+        with pytest.raises(InputError, match="row 'vanilla' was trained otherwise"):
+            join_study(game, [alone, folder / name], out=out)
     assert not out.exists()
 
 

@@ -134,8 +134,10 @@ def evaluate(
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
 
-    called = "(" in model and not Path(model).exists()
-    fitted = as_it_comes(model, data, runs=runs, device=device) if called else open_run(model, trust=trust)
+    if "(" in model and not Path(model).exists():
+        fitted = as_it_comes(model, data, runs=runs, device=device)
+    else:
+        fitted = open_run(model, trust=trust, device=device)
     source = SOURCES.parse(data) if data else Recipe.read(fitted.run.path / "recipe.toml").data
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(

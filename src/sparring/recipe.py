@@ -1,17 +1,23 @@
 """Recipes: what to train and how, as data; `fit` trains one, `load` opens what came out."""
 
 import dataclasses
+import shutil
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, get_type_hints
 
 import tomli_w
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from sparring.attacks.base import device_of, predict
 from sparring.attacks.preparing import opened
 from sparring.core.errors import InputError
+from sparring.core.fingerprint import fingerprint
+from sparring.core.randomness import seeded
 from sparring.core.spec import Component, convert, literal, suggest
 from sparring.core.trainable import Learner, Setup
 from sparring.data import Dataset, Source
@@ -161,7 +167,7 @@ def fit(
         )
     dataset = dataset or recipe.data.load()
     split = training_split(recipe, dataset)
-    fabric = Fabric(accelerator=device, devices=1, precision=recipe.precision)
+    fabric = fabric_on(device, recipe.precision)
     about = {"shape": list(dataset.shape), "classes": list(dataset.classes)}
     classifier = {"model": repr(recipe.model), "normalise": recipe.normalise, **about}
     setup = Setup(
@@ -202,7 +208,25 @@ def as_it_comes(model: str, data: str, *, runs: str | Path = RUNS, device: str =
     """
     if not data:
         raise InputError(f"{model}: to judge a model that was not trained here, say on which data (--data)")
-    return fit(Recipe.of({"data": data, "model": model, "epochs": 0}), runs=runs, device=device, quiet=True)
+    recipe = Recipe.of({"data": data, "model": model, "epochs": 0})
+    Path(runs).mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=runs, prefix=".") as new:  # what it is made of may have changed since it was judged
+        fitted = fit(recipe, runs=new, device=device, quiet=True)
+        run = Run.place(Path(runs), recipe.title, recipe.to_toml() + identity(fitted))
+        if not run.finished:
+            shutil.rmtree(run.path, ignore_errors=True)
+            fitted.run.path.rename(run.path)
+    return Fitted(run, fitted.model.to(fabric_on(device).device))
+
+
+def identity(fitted: Fitted) -> str:
+    """Return a hash of a run's weights, and where its model is code from outside, of its logits for some noise, too."""
+    about, values = fitted.run.read_description(), sorted(fitted.run.read_weights().items())
+    if "model" in about and MODELS.parse(about["model"]).outside:
+        noise = torch.rand(4, *about["shape"], generator=torch.Generator().manual_seed(0))
+        with seeded(0):
+            values.append(("logits", predict(fitted.model, noise.to(device_of(fitted.model, noise)))))
+    return fingerprint("", values)
 
 
 def _reopened(run: Run, recipe: Recipe) -> Fitted:
@@ -213,12 +237,21 @@ def _reopened(run: Run, recipe: Recipe) -> Fitted:
     return open_run(run.path, trust=recipe.model is not None and recipe.model.outside)
 
 
-def open_run(path: str | Path, *, trust: bool = False) -> Fitted:
-    """Open a finished run, of a classifier or a generative model; raises InputError as `load` does."""
-    run = Run(Path(path))
+def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> Fitted:
+    """Open a finished run, of a classifier or a generative model, on `device`; raises InputError as `load` does."""
+    run, where = Run(Path(path)), fabric_on(device).device
     if "generative" in run.read_description():
-        return Fitted(run, load_generative(path))
-    return Fitted(run, load(path, trust=trust))
+        return Fitted(run, load_generative(path).to(where))
+    return Fitted(run, load(path, trust=trust).to(where))
+
+
+def fabric_on(device: str, precision: Precision = "32-true") -> Fabric:
+    """Return what knows a device by its name: auto, cpu, cuda or mps; raises InputError where there is no such one."""
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision)
+    except (ValueError, RuntimeError) as error:  # Lightning's exceptions for what it has not, and cannot use here
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"device {device!r} cannot be used here: {reason}") from None
 
 
 def training_split(recipe: Recipe, dataset: Dataset) -> Split:

@@ -165,6 +165,7 @@ class Evaluation:
     `detected` what no module had said and was found out. `audit`: every check, those that raised one of `flags` too.
     `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
     `certified`: what is proven beside what was tried, where the model is one of which something can be.
+    `means`: what attacks were limited to by who judged (`max_forwards`, `draws`, `precision`), where it was anything.
     `seeds`: of the trainings whose figures these are the means of, with intervals over them; of one if it is empty.
     `arrays` holds per-example flags and the images of the gallery, saved beside the JSON as npz: under
     "gallery/" of G examples `ids` and `y` (G,); `x`, `x_adv` (G, C, H, W) and `p_clean`, `p_adv` (G, K), the clean and
@@ -195,6 +196,7 @@ class Evaluation:
     certified: Certified | None = None
     detected: tuple[str, ...] = ()
     audit: tuple[Checked, ...] = ()
+    means: dict[str, str] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 

@@ -150,6 +150,7 @@ def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluati
         robust_calibration=calibration(bout.worst, bout.y),
         examples=len(bout.y),
         statistics=subject.statistics,
+        means=conditions.means,
         clean=clean.accuracy,
         clean_confidence=clean,
         robust=worst.accuracy,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sparring.core.study_results import Row
 
+OPTIONS = {"precision": "--precision", "draws": "--draws", "max_forwards": "--max-forwards"}  # of the means
 FROM_RECORD = "sparring report results.json"
 
 
@@ -51,6 +52,9 @@ def _evaluate(of: Row) -> str:
     parts += ["--examples", str(evaluation.examples or evaluation.robust.n), "--seed", str(evaluation.provenance.seed)]
     for result in evaluation.attacked.values():
         parts += ["--attack", result.attack]
+    for name, value in evaluation.means.items():
+        if name in OPTIONS:
+            parts += [OPTIONS[name], value]
     if evaluation.statistics != "running":
         parts += ["--statistics", evaluation.statistics]
     return " ".join(map(_quoted, parts))

@@ -65,14 +65,31 @@ def headline(rows: Sequence[Row]) -> str:
     places = [ranked.row for ranked in ranking(rows) if ranked.place is not None]
     if not places:
         return "No result here can be trusted: see the failed checks."
-    sentences = [_answer(places), *_undecided(places), *_unaudited(rows)]
+    threats = list(dict.fromkeys(row.evaluation.threat for row in places))
+    if len(threats) > 1:
+        answer = f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
+        return " ".join([answer, *_unaudited(rows), *_left_out(rows)])
+    alike = [row for row in places if _judged(row) == max(map(_judged, places), key=list(map(_judged, places)).count)]
+    others = [row.name for row in places if row not in alike]
+    sentences = [_answer(alike), *_undecided(alike), *_otherwise(others), *_unaudited(rows)]
     return " ".join(sentences + _left_out(rows))
 
 
+def _judged(row: Row) -> tuple[object, ...]:
+    """Return how a row was judged: results that were not judged alike have no order."""
+    of = row.evaluation
+    return of.data, of.split, tuple(of.attacked), tuple(sorted(of.means.items()))
+
+
+def _otherwise(names: list[str]) -> list[str]:
+    if not names:
+        return []
+    who = f"{len(names)} others" if len(names) > 3 else format.listed(names)
+    was = "was" if len(names) == 1 else "were"
+    return [f"{who} {was} judged otherwise (other data, attacks or means), and cannot be held against these."]
+
+
 def _answer(places: Sequence[Row]) -> str:
-    threats = list(dict.fromkeys(row.evaluation.threat for row in places))
-    if len(threats) > 1:
-        return f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
     best = places[0]
     robust, classes = best.evaluation.robust, len(best.evaluation.classes)
     kept = f"right on {format.with_interval(robust)} of the examples under every attack"
@@ -87,11 +104,7 @@ def _answer(places: Sequence[Row]) -> str:
 def _undecided(places: Sequence[Row]) -> list[str]:
     """Name the rows whose intervals overlap the best one's, since their order is chance."""
     best = places[0].evaluation
-    close = [
-        row.name
-        for row in places[1:]
-        if row.evaluation.threat == best.threat and row.evaluation.robust.high >= best.robust.low
-    ]
+    close = [row.name for row in places[1:] if row.evaluation.robust.high >= best.robust.low]
     if not close:
         return []
     named = f"those of {len(close)} others" if len(close) > 3 else f"that of {format.listed(close)}"

@@ -1,5 +1,6 @@
 """Results of a study whose seeds were run apart, on several machines say, joined to those of the whole study."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from sparring.evaluation.provenance import command
 from sparring.studies.findings import findings
 from sparring.studies.plan import StudyPlan
 from sparring.studies.pooling import pooled_row
+
+RUN = re.compile(r"-[0-9a-f]{10}\b")  # the end of a run's name
 
 
 def joined(plan: StudyPlan, places: Sequence[Path], name: str) -> StudyResult:
@@ -53,15 +56,23 @@ def _of_all(name: str, results: Sequence[StudyResult], places: Sequence[Path]) -
             if seed in by_seed:
                 raise InputError(f"{place}: row {name!r} with seed {seed} is in an earlier result, too")
             before = next(iter(by_seed.values()), row)
-            if _judged(row) != _judged(before):
-                raise InputError(f"{place}: row {name!r} was judged otherwise, {_judged(row)}, not {_judged(before)}")
+            for what, own, other in zip(("judged", "trained"), _facts(row), _facts(before), strict=True):
+                if own != other:
+                    raise InputError(f"{place}: row {name!r} was {what} otherwise, {own}, not {other}")
             by_seed[seed] = row
     seeds = sorted(by_seed)
     return pooled_row([by_seed[seed] for seed in seeds], seeds)
 
 
-def _judged(row: Row) -> tuple[object, ...]:
-    """Return how a row was judged: figures that were measured in other ways have no mean."""
-    nearest = row.nearest.threat if row.nearest else ""
-    found = row.evaluation
-    return (found.data, found.split, found.threat, found.examples, tuple(found.attacked), found.statistics, nearest)
+def _facts(row: Row) -> tuple[tuple[object, ...], str]:
+    """Return how a row was judged, and by what recipe trained: what was not alike in these has no mean.
+
+    Of the recipe without its seed, and without the hashes of the runs that it builds on, which have it in them.
+    """
+    nearest, found = row.nearest.threat if row.nearest else "", row.evaluation
+    measured = tuple(figure.name for figure in (*row.figures, *row.adversaries))
+    eps = tuple(tuple(point.eps for point in curve.points) for curve in (*found.curves, *row.sweep))
+    means = tuple(sorted(found.means.items()))
+    settings = (found.data, found.split, found.threat, found.examples, tuple(found.attacked), found.statistics, nearest)
+    lines = [line for line in row.recipe.splitlines() if not line.startswith("seed = ")]
+    return (*settings, means, eps, measured), RUN.sub("-", "\n".join(lines))

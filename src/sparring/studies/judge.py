@@ -7,18 +7,22 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from sparring.attacks import ATTACKS, Crafting
+from sparring.attacks.base import device_of
 from sparring.core.errors import InputError
+from sparring.core.fingerprint import fingerprint
 from sparring.core.results import Evaluation, NormStatistics
 from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
-from sparring.data import Dataset, Source
+from sparring.data import SOURCES, Dataset, Source
 from sparring.evaluation import CERTIFY_DRAWS, DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
 from sparring.generative import GenerativeNetwork
 from sparring.models.saved import load, load_perturber
-from sparring.recipe import Fitted, Recipe
+from sparring.recipe import Fitted, Recipe, identity
 from sparring.training.runs import Run
 
 
@@ -38,11 +42,11 @@ class Judgement:
     certify: int = CERTIFY_DRAWS
     audit: Level = "standard"
 
-    def digest(self, source: str) -> str:
-        """Return a short hash of these settings, the data and Sparring's version."""
+    def digest(self, *of: str) -> str:
+        """Return a short hash of these settings, of what is judged `of` what, and of Sparring's version."""
         attacks = [repr(ATTACKS.parse(attack)) for attack in self.attacks]
         full = {**asdict(self), "threat": repr(THREATS.parse(self.threat)), "attacks": attacks}
-        text = json.dumps([full, source, version("sparring")], sort_keys=True)
+        text = json.dumps([full, of, version("sparring")], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
@@ -53,12 +57,14 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
     """
     if isinstance(fitted.model, GenerativeNetwork):
         raise InputError(f"{fitted.run.path}: a generative model was trained in this run, no classifier to attack")
+    data, content = _known(data, settings.split)
     source = data.source if isinstance(data, Dataset) else repr(data)
-    name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{settings.digest(source)}.json"
+    digest = settings.digest(source, content, identity(fitted))
+    name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{digest}.json"
     path = fitted.run.path / "evaluations" / name
     if path.exists():
         return Evaluation.load(path), path
-    parts = path.with_suffix(".parts")
+    parts, where = path.with_suffix(".parts"), device_of(fitted.model, torch.empty(0))
     evaluation = evaluate(
         fitted.model,
         data,
@@ -74,13 +80,23 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         certify=settings.certify,
         audit=settings.audit,
         folder=parts,
-        load=lambda name: load(Run.find(name, fitted.run.path.parent).path),
+        load=lambda name: load(Run.find(name, fitted.run.path.parent).path).to(where),
         load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),
         name=fitted.run.path.name,
     )
     evaluation.save(path)
     shutil.rmtree(parts, ignore_errors=True)
     return evaluation, path
+
+
+def _known(data: Dataset | Source, split: str) -> tuple[Dataset | Source, str]:
+    """Return the data, and a hash of its images where no checksum says which they are: files of a folder change."""
+    source: Source = SOURCES.parse(data.source) if isinstance(data, Dataset) else data
+    if source.files():
+        return data, ""
+    loaded = data.load() if isinstance(data, Source) else data
+    judged = loaded.split(split)
+    return loaded, fingerprint(split, (("x", judged.x), ("y", judged.y), ("ids", judged.ids)))
 
 
 def gather(folders: list[Path]) -> StudyResult:
@@ -104,12 +120,17 @@ def gather(folders: list[Path]) -> StudyResult:
 
 
 def side_by_side(one: Path, other: Path) -> list[tuple[Evaluation, Evaluation]]:
-    """Return the evaluations of two runs in pairs, each of the same data, split and threat; of several the last.
+    """Return the evaluations of two runs in pairs, each of the same data, split, threat, attacks and means.
+
+    Of several that are alike in these, the last that was made.
 
     Raises InputError if there is no such pair.
     """
     ours, theirs = (
-        {(e.data, e.split, e.threat, tuple(e.attacked)): e for e in _evaluations(Run(folder))}
+        {
+            (e.data, e.split, e.threat, tuple(e.attacked), e.statistics, tuple(sorted(e.means.items()))): e
+            for e in sorted(_evaluations(Run(folder)), key=lambda e: e.provenance.started)
+        }
         for folder in (one, other)
     )
     pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
@@ -130,9 +151,14 @@ def _evaluations(run: Run) -> list[Evaluation]:
 
 
 def _rows(run: Run) -> list[Row]:
-    recipe = run.read_recipe()
+    recipe, evaluations = run.read_recipe(), _evaluations(run)
     defence = str(Recipe.read(run.path / "recipe.toml").defence)
+    names = [", ".join((run.path.name, e.threat, *(f"{k}={v}" for k, v in e.means.items()))) for e in evaluations]
+    told = [
+        name if names.count(name) == 1 else f"{name}, {' and '.join(e.attacked)} on {e.examples} of {e.split}"
+        for name, e in zip(names, evaluations, strict=True)
+    ]
     return [
-        Row(f"{run.path.name}, {e.threat}", defence, recipe, run.path.name, (), (), run.read_metrics(), e)
-        for e in _evaluations(run)
+        Row(name, defence, recipe, run.path.name, (), (), run.read_metrics(), e)
+        for name, e in zip(told, evaluations, strict=True)
     ]
