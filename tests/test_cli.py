@@ -123,6 +123,15 @@ def test_what_the_audit_fails_is_said_first_and_strictly_ends_with_3(trained: Pa
     assert sparring_says(*honest, "--audit", "thorough").returncode == 2
 
 
+def test_paths_are_printed_as_they_are(trained: Path, tmp_path: Path) -> None:
+    """Square brackets in a path are no markup."""
+    place = tmp_path / "my [/b] runs" / trained.name
+    shutil.copytree(trained, place)
+    done = sparring_says("evaluate", str(place), "--threat", "linf(0.1)", "--examples", "20", "--attack", "fgsm()")
+    assert done.returncode == 0, done.stderr
+    assert "my [/b] runs" in done.stdout
+
+
 def test_a_model_that_was_not_trained_here_is_judged_as_it_comes(tmp_path: Path) -> None:
     """One's own network and one's own folder of images, all of them judged, on one line."""
     (tmp_path / "mine.py").write_text(

@@ -1,6 +1,9 @@
 """Studies with several seeds, rows that build on other rows' runs, and a protocol with a fault."""
 
 import math
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +14,7 @@ import pytest
 import torch
 from scipy import stats
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, TrainingError
 from sparring.core.records import load
 from sparring.core.results import Bin, Estimate, Flag
 from sparring.core.statistics import difference, mean, paired_difference, paired_p, share
@@ -23,6 +26,7 @@ from sparring.recipe import Recipe
 from sparring.studies import join_study, read_plan, run_study
 from sparring.studies.expansion import Training, expand
 from sparring.studies.findings import decide, reproduction
+from sparring.studies.jobs import Job, _all_done
 from sparring.studies.kept import kept_row
 from sparring.studies.measuring import Measure
 from sparring.studies.plan import ClaimPlan, RowPlan
@@ -559,6 +563,35 @@ def test_what_decides_a_row_decides_whether_it_is_measured_again(
 def test_a_row_with_a_field_of_another_type_ends_in_one_line(wrong: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=says):
         read_plan(written(tmp_path, f"{STANDARD}{wrong}\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('rows="x"', "rows must be tables, each"),
+        ("rows=[3]", "rows must be tables, each"),
+        ("search=3", "search must be a table"),
+        ("quick=3", "quick must be a table"),
+        ("tolerance=3", "tolerance must be a table"),
+        ("claims=[3]", "claims must be tables"),
+        ("title=3", "title must be text in quotes"),
+        ('[evaluation]\nthreat="linf(0.1)"\nattacks=["fgsm()"]\nshown=3', "shown must be a table"),
+        ('[evaluation]\nthreat="linf(0.1)"\nattacks=["fgsm()"]\nshown={a=3}', "shown must be a table"),
+        ('[evaluation]\nthreat="linf(0.1)"\nattacks=["fgsm()"]\ngeometry=3', "geometry must be a table"),
+    ],
+)
+def test_what_is_no_table_is_said(line: str, says: str, tmp_path: Path) -> None:
+    study, rest = tmp_path / "study.toml", '[recipe]\ndata="digits()"\nmodel="mlp()"\n'
+    rest += "" if "evaluation" in line else '[evaluation]\nthreat="linf(0.1)"\nattacks=["fgsm()"]\n'
+    study.write_text(f"{rest}{line}" if "evaluation" in line else f"{line}\n{rest}")
+    with pytest.raises(InputError, match=says):
+        read_plan(str(study))
+
+
+def test_a_process_that_is_killed_ends_a_study_in_one_line(tmp_path: Path) -> None:
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), os._exit, (9,))
+    with pool, pytest.raises(TrainingError, match="with fewer jobs"):
+        _all_done(pool, [Job(len, ())], "x")
 
 
 def row_of(name: str, by_seed: dict[int, float], right: int | None = None) -> Row:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sparring.core.study_results import StudyResult
     from sparring.evaluation.compare import Compared
 
-out = Console(highlight=False)
+out = Console(highlight=False, markup=False)  # what is printed has names and paths in it
 INDENT = (0, 0, 0, 4)
 
 

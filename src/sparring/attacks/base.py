@@ -102,8 +102,7 @@ def run(
     """
     chosen: Attack = convert(attack, Attack, "attack")
     within = THREATS.parse(threat)
-    if within.name not in chosen.norms:
-        raise InputError(f"{chosen.name}: attacks in {' and '.join(chosen.norms)}, not in {within.name}")
+    check_norm(chosen, within)
     check_model(model)
     check_examples(x, y, target, ids, start, batch_size)
     x, device, crafting = x.detach(), device_of(model, x), adapted(crafting or Crafting(), model)
@@ -125,6 +124,12 @@ def run(
             bar.advance(len(rows))
     done = [parts[int(rows[0])].to(x.device) for rows in batches]
     return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
+
+
+def check_norm(attack: Attack, threat: ThreatModel) -> None:
+    """Raise InputError if the attack has no form for this threat's norm."""
+    if threat.name not in attack.norms:
+        raise InputError(f"{attack.name}: attacks in {' and '.join(attack.norms)}, not in {threat.name}")
 
 
 @dataclass(frozen=True)

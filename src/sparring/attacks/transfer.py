@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor, nn
 
-from sparring.attacks.base import Attack, adapted, device_of, predict
+from sparring.attacks.base import Attack, adapted, check_norm, device_of, predict
 from sparring.attacks.crafting import Crafting
 from sparring.attacks.freezing import frozen
 from sparring.attacks.given import check_labels
@@ -66,8 +66,7 @@ class Transfer(Attack):
             raise InputError(
                 f"transfer: the surrogate {self.surrogate!r} is not opened; use transfer.with_model(model)"
             )
-        if threat.name not in self.attack.norms:
-            raise InputError(f"{self.attack.name}: attacks in {' and '.join(self.attack.norms)}, not in {threat.name}")
+        check_norm(self.attack, threat)
         if device_of(self.model, x) != x.device:
             raise InputError(f"transfer: the surrogate is on {device_of(self.model, x)}, the images on {x.device}")
         return self.model

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Attack, Crafting
-from sparring.attacks.base import device_of
+from sparring.attacks.base import check_norm, device_of
 from sparring.attacks.given import check_model
 from sparring.attacks.preparing import no_perturber, no_surrogate, prepared
 from sparring.core.errors import InputError
@@ -84,6 +84,8 @@ def evaluate(
     """
     watch, threat, audit = Stopwatch(), THREATS.parse(threat), convert(audit, Level, "audit")
     armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
+    for each in armoury:
+        check_norm(each, threat)
     check_model(model)
     given = examples_of(data, split)
     if examples is not None:

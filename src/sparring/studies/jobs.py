@@ -4,6 +4,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import torch
 
+from sparring.core.errors import TrainingError
 from sparring.core.progress import Bar
 from sparring.recipe import Recipe, run_of
 from sparring.studies.plan import Settings, StudyPlan
@@ -77,6 +79,11 @@ def _all_done(pool: ProcessPoolExecutor, jobs: list[Job], what: str) -> None:
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 try:
                     future.result()
+                except BrokenProcessPool:
+                    raise TrainingError(
+                        "a process of --jobs was ended from outside (is memory short?); what is finished is kept: "
+                        "give the same command again, with fewer jobs"
+                    ) from None
                 except BaseException:
                     pool.shutdown(wait=False, cancel_futures=True)
                     raise

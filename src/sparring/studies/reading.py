@@ -44,7 +44,7 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     `changes` set fields of its recipe, or of its evaluation. Raises InputError that names the field for anything
     unknown or of a wrong type.
     """
-    raw = _read(study)
+    raw = _shaped(_read(study), study)
     variant = raw.pop("quick", {})
     if budget == "quick":
         of_rows = variant.pop("rows", {})
@@ -93,6 +93,23 @@ def _read(study: str) -> dict[str, Any]:
     return tomllib.loads((resources.files("sparring.studies") / f"{study}.toml").read_text())
 
 
+TABLES, LISTS, TEXTS = ("quick", "tolerance", "search"), ("rows", "claims"), ("name", "title", "paper", "summary")
+
+
+def _shaped(raw: dict[str, Any], study: str) -> dict[str, Any]:
+    """Return what was read, if tables are tables and texts texts: names within them are checked later."""
+    for key, value in raw.items():
+        listed = isinstance(value, list) and all(isinstance(each, dict) for each in value)
+        for keys, right, what in (
+            (TABLES, isinstance(value, dict), f"a table, [{key}]"),
+            (LISTS, listed, f"tables, each [[{key}]]"),
+            (TEXTS, isinstance(value, str), "text in quotes"),
+        ):
+            if key in keys and not right:
+                raise InputError(f"{study}: {key} must be {what}, not {value!r}")
+    return raw
+
+
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     both = {key: _merge(base[key], value) for key, value in over.items() if isinstance(value, dict) and key in base}
     return {**base, **over, **both}
@@ -139,6 +156,9 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
     hints = get_type_hints(kind)
     values = {}
     for key, value in _known(raw, kind, where).items():
+        tables = [value, *value.values()] if key == "shown" and isinstance(value, dict) else [value]
+        if key in ("grid", "geometry", "shown") and not all(isinstance(table, dict) for table in tables):
+            raise InputError(f"{where}: {key} must be a table, not {value!r}")
         if key == "grid":
             values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
         elif key == "geometry":
