@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import sparring
-from sparring.attacks import FGSM, PGD, Attack
+from sparring.attacks import FGSM, PGD, Attack, Crafting
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf
@@ -42,13 +42,31 @@ def judge(
 def test_every_check_answers_once_and_says_why(classifier: Classifier, judged: Judged) -> None:
     verdict = judge(classifier("cnn", "pgd"), judged())
     assert [of.check for of in verdict.audit] == [check.name for check in CHECKS]
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 23
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 24
     assert all(of.evidence and of.seconds >= 0 for of in verdict.audit)
     assert verdict.trustworthy
     off = judge(classifier("cnn", "pgd"), judged(), audit="off")
     assert off.audit == off.flags == ()
     assert not off.trustworthy  # what nobody has asked is not known to be good
     assert off.robust == verdict.robust
+
+
+def test_a_budget_of_the_attacks_does_not_bind_the_audit(classifier: Classifier, judged: Judged) -> None:
+    """Two passes an example leave 95 % of an undefended network, and every check that may spend no more agreed."""
+    attacks, budget = ("pgd(steps=40, loss='margin')",), Crafting(max_forwards=2)
+    verdict = judge(classifier("cnn", "standard"), judged(), attacks, crafting=budget)
+    assert verdict.robust.value > 0.8
+    assert outcome(verdict, "converged") == "fail"
+
+
+@pytest.mark.parametrize("other", ["square(queries=50)", "universal(epochs=1)"])
+def test_what_takes_no_steps_along_gradients_is_not_held_against_one_step(
+    other: str, classifier: Classifier, judged: Judged
+) -> None:
+    """A honest network was failed, for a search of 50 queries breaks less than FGSM does."""
+    x, y = judged()
+    verdict = judge(classifier("cnn", "pgd"), (x, y), ("fgsm()", other), fit_on=(x[:20], y[:20]))
+    assert outcome(verdict, "many steps beat one") == "not run"
 
 
 # ------------------------------------------------------------------------------ the rule of what was broken anyway
