@@ -1,6 +1,7 @@
 """The answer at a glance: which defence to trust, and what stands against trusting a result."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -69,7 +70,8 @@ def headline(rows: Sequence[Row]) -> str:
     if len(threats) > 1:
         answer = f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
         return " ".join([answer, *_unaudited(rows), *_left_out(rows)])
-    alike = [row for row in places if _judged(row) == max(map(_judged, places), key=list(map(_judged, places)).count)]
+    usual = Counter(map(_judged, places)).most_common(1)[0][0]
+    alike = [row for row in places if _judged(row) == usual]
     others = [row.name for row in places if row not in alike]
     sentences = [_answer(alike), *_undecided(alike), *_otherwise(others), *_unaudited(rows)]
     return " ".join(sentences + _left_out(rows))

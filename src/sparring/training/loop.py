@@ -194,7 +194,7 @@ class _Loop:
                 "history": [[e.epoch, e.metrics, e.seconds] for e in self.history],
                 "generator": self.generator.get_state(),
                 "global": torch.get_rng_state(),
-                "global on GPUs": torch.cuda.get_rng_state_all(),
+                "global on the device": _device_noise(self.fabric.device),
             }
         )
 
@@ -205,9 +205,17 @@ class _Loop:
         self.history = [EpochMetrics(*epoch) for epoch in saved["history"]]
         self.generator.set_state(saved["generator"])
         torch.set_rng_state(saved["global"])
-        on_gpus = saved.get("global on GPUs", [])  # older checkpoints have none
-        if len(on_gpus) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(on_gpus)
+        of_device = saved.get("global on the device")  # None on a CPU, and in older checkpoints
+        if of_device is not None and self.fabric.device.type != "cpu":
+            torch.get_device_module(self.fabric.device).set_rng_state(of_device)
+
+
+def _device_noise(device: torch.device) -> Tensor | None:
+    """Return the global random state of an accelerator, by which dropout and a mask's noise are drawn there."""
+    if device.type == "cpu":
+        return None
+    state: Tensor = torch.get_device_module(device).get_rng_state()
+    return state
 
 
 @contextmanager
