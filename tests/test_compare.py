@@ -11,6 +11,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from sparring.attacks import Crafting
 from sparring.cli import main
 from sparring.core.errors import InputError
 from sparring.core.results import Evaluation
@@ -18,8 +19,10 @@ from sparring.core.statistics import mcnemar_p
 from sparring.data import load
 from sparring.evaluation import evaluate
 from sparring.evaluation.compare import compare
-from sparring.recipe import Recipe, fit
-from sparring.studies.judge import Judgement, judge
+from sparring.recipe import Recipe, fit, open_run
+from sparring.studies.judge import Judgement, gather, judge, side_by_side
+
+MEANS = {"max_forwards": "1"}
 
 
 class Sees(nn.Module):
@@ -109,6 +112,17 @@ def test_the_command_compares_two_runs(
     (told,) = json.loads(says(*names, "--json")[1])
     assert told["threat"] == "linf(eps=0.05)"
     assert told["figures"][0]["what"] == "clean"
+    for name in names:  # an evaluation that was limited is a pair of its own
+        capped = Judgement(
+            "linf(0.05)", ("fgsm()", "pgd(steps=3)"), examples=80, curve=(), crafting=Crafting(max_forwards=1)
+        )
+        judge(open_run(name), data, capped)
+    pairs = side_by_side(*map(Path, names))
+    assert [[e.means for e in pair] for pair in pairs] in ([[{}] * 2, [MEANS] * 2], [[MEANS] * 2, [{}] * 2])
+    assert {row.name for row in gather([Path(names[0])]).rows} == {
+        f"{Path(names[0]).name}, linf(eps=0.05)",
+        f"{Path(names[0]).name}, linf(eps=0.05), max_forwards=1",
+    }
     for path in Path(names[1], "evaluations").iterdir():
         path.unlink()
     code, _, err = says(*names)

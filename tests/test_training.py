@@ -353,3 +353,19 @@ def test_weights_that_layers_share_are_stored_and_opened(tmp_path: Path, monkeyp
 def test_batch_norm_on_one_image_at_a_time_is_refused_whatever_its_kind(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="one image at a time"):
         fit(recipe(model="resnet18(width=4)", limit=4, epochs=1, batch_size=1), runs=tmp_path, quiet=True)
+
+
+def test_the_devices_own_random_state_is_kept_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout on a GPU began its stream anew after a stop."""
+    put: list[torch.Tensor] = []
+    module = SimpleNamespace(get_rng_state=lambda: torch.tensor([7]), set_rng_state=put.append)
+    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
+    assert loop._device_noise(torch.device("cpu")) is None
+    held = loop._device_noise(torch.device("meta"))
+    assert held is not None
+    loop_ = object.__new__(loop._Loop)
+    loop_.state = SimpleNamespace(load_state_dict=lambda _: None)  # type: ignore[assignment]
+    loop_.generator, loop_.fabric = torch.Generator(), SimpleNamespace(device=torch.device("meta"))  # type: ignore[assignment]
+    saved = {"state": {}, "position": {}, "history": [], "generator": torch.Generator().get_state()}
+    loop_.restore({**saved, "global": torch.get_rng_state(), "global on the device": held})
+    assert put == [held]

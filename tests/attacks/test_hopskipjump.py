@@ -10,7 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from sparring import InputError, run
-from sparring.attacks import ATTACKS, HopSkipJump
+from sparring.attacks import ATTACKS, Crafting, HopSkipJump, Oracle
+from sparring.attacks.active import Closest
+from sparring.attacks.freezing import frozen
+from sparring.attacks.hopskipjump import _Walk
+from sparring.core.randomness import seeded
+from sparring.core.threat import THREATS
 
 NORMS = ("linf", "l2")
 
@@ -137,3 +142,22 @@ def test_evaluations_grow_with_the_root_of_the_step_up_to_their_limit(net: nn.Mo
 def test_settings_that_can_attack_nothing_are_refused(spec: str) -> None:
     with pytest.raises(InputError, match="hopskipjump: "):
         ATTACKS.parse(spec)
+
+
+def test_of_a_random_model_no_image_that_was_found_is_lost(net: nn.Module, make_data: Callable) -> None:
+    """The last image of a bisection may have fooled by chance; asked again it did not, and nothing was kept."""
+
+    class Noisy(nn.Module):
+        adaptive = frozenset({"eot"})
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return net(x + 0.05 * torch.randn_like(x))
+
+    data = make_data(net, 30)
+    crafting = Crafting(draws=20)
+    with seeded(0), frozen(Noisy()):
+        oracle = Oracle(Noisy(), torch.arange(30), crafting=crafting)
+        active = Closest(oracle, data.x, data.y, THREATS.parse("l2(inf)"), None, stop=False, clear=0)
+        _Walk(oracle, active, THREATS.parse("l2(inf)")).begin()
+    assert len(active.reached) > 20
+    assert active.reached.isfinite().float().mean() > 0.95

@@ -56,3 +56,12 @@ def test_no_better_than_guessing_is_not_trusted(rated):
 def test_flags_are_sorted_by_weight(rated):
     raised = verdict.raised([rated("a", 1, "note", "warn"), rated("b", 1, "fail")], "fail", "warn")
     assert [(r.name, r.flag.severity) for r in raised] == [("b", "fail"), ("a", "warn")]
+
+
+def test_what_was_judged_otherwise_is_not_held_against_the_others(rated):
+    """A capped attack leaves more: its row would win, beside the same model attacked in full."""
+    capped = rated("capped", 450)
+    capped = replace(capped, evaluation=replace(capped.evaluation, means={"max_forwards": "2"}))
+    for rows in ([capped, rated("full", 300)], [rated("full", 300), capped]):
+        assert verdict.headline(rows).startswith("full is right on 60.0 %")
+        assert "capped was judged otherwise" in verdict.headline(rows)

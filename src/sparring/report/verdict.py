@@ -70,14 +70,15 @@ def headline(rows: Sequence[Row]) -> str:
     if len(threats) > 1:
         answer = f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
         return " ".join([answer, *_unaudited(rows), *_left_out(rows)])
-    usual = Counter(map(_judged, places)).most_common(1)[0][0]
+    ways = Counter(map(_judged, places))
+    usual = max(ways, key=lambda way: (ways[way], -len(way[3]), len(way[2])))  # of as many: the least limited attacks
     alike = [row for row in places if _judged(row) == usual]
     others = [row.name for row in places if row not in alike]
     sentences = [_answer(alike), *_undecided(alike), *_otherwise(others), *_unaudited(rows)]
     return " ".join(sentences + _left_out(rows))
 
 
-def _judged(row: Row) -> tuple[object, ...]:
+def _judged(row: Row) -> tuple[str, str, tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Return how a row was judged: results that were not judged alike have no order."""
     of = row.evaluation
     return of.data, of.split, tuple(of.attacked), tuple(sorted(of.means.items()))
