@@ -164,6 +164,7 @@ def test_a_model_that_was_not_trained_here_is_judged_as_it_comes(tmp_path: Path)
     other = judged()
     assert other["clean"]["value"] == 0.5
     assert other["clean_confidence"] != record["clean_confidence"]
+    assert len(list((tmp_path / "runs").iterdir())) == 2  # no report mixes the two
     shutil.rmtree(tmp_path / "photos" / "dogs")
     (tmp_path / "photos" / "cats" / "0.png").rename(tmp_path / "photos" / "0.png")
     (tmp_path / "photos" / "dogs").mkdir()
