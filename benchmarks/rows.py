@@ -206,7 +206,7 @@ ROWS: dict[str, Row] = {
         ),
     ),
     "square": Row(
-        "square(queries=1000)",
+        "square(queries=1000, horizon=10000)",
         "budget",
         {"robust_cnn": ("linf(0.3)",)},
         (

@@ -17,12 +17,12 @@ NORMS = ("linf", "l2", "l1")
 @pytest.mark.parametrize(
     ("version", "norm", "expected"),
     [
-        ("standard", "linf", ["apgd()", "apgd(loss=targeted_dlr)", "fab(targets=9)", "square()"]),
-        ("standard", "l2", ["apgd()", "apgd(loss=targeted_dlr)", "fab(targets=9)", "square()"]),
+        ("standard", "linf", ["apgd()", "apgd(loss=targeted_dlr)", "fab(targets=9)", "square(horizon=10000)"]),
+        ("standard", "l2", ["apgd()", "apgd(loss=targeted_dlr)", "fab(targets=9)", "square(horizon=10000)"]),
         (
             "standard",
             "l1",
-            ["apgd(restarts=5)", "apgd(loss=targeted_dlr, targets=5)", "fab(targets=9)", "square()"],
+            ["apgd(restarts=5)", "apgd(loss=targeted_dlr, targets=5)", "fab(targets=9)", "square(horizon=10000)"],
         ),
         (
             "plus",
@@ -31,7 +31,7 @@ NORMS = ("linf", "l2", "l1")
                 "apgd(restarts=5)",
                 "apgd(restarts=5, loss=dlr)",
                 "fab(restarts=5)",
-                "square()",
+                "square(horizon=10000)",
                 "apgd(loss=targeted_dlr)",
                 "fab(targets=9)",
             ],

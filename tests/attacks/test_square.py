@@ -61,6 +61,14 @@ def test_a_model_without_gradients_is_fooled(linear: Callable) -> None:
         assert found.success.all()
 
 
+def test_a_short_search_comes_down_to_the_smallest_squares_too_unless_told_otherwise() -> None:
+    """As in its authors' code (`resc_schedule`): of 100 changes the last have the size of the last of 10,000."""
+    full = [Square(horizon=10_000)._share(n) for n in range(0, 10_000, 100)]
+    assert [Square(queries=100)._share(n) for n in range(100)] == full
+    assert len(set(full)) == 9
+    assert Square(queries=100, horizon=10_000)._share(99) == 0.8 / 4
+
+
 @pytest.mark.parametrize(
     ("shape", "sides"),
     [  # with p_init 0.8, after so many changes: round(sqrt(p * 784)); in L2 and L1 odd and at least 3
@@ -77,7 +85,8 @@ def test_squares_shrink_as_in_the_original_without_rescaling(
     search = SEARCHES[norm](Oracle(nn.Identity(), torch.arange(1)), torch.zeros(1, *shape), THREATS.parse(f"{norm}(1)"))
     ends = [10, 50, 200, 500, 1000, 2000, 4000]  # the last change of each size, counted from 0
     for changes, expected in (([0, *ends[1:]], sides[norm][:7]), ([end + 1 for end in ends], sides[norm][1:])):
-        assert [search._side(math.sqrt(Square()._share(n) * shape[1] * shape[2])) for n in changes] == expected
+        shares = [Square(horizon=10_000)._share(n) for n in changes]
+        assert [search._side(math.sqrt(share * shape[1] * shape[2])) for share in shares] == expected
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (3, 6, 4), (2, 3, 8)])
@@ -230,7 +239,7 @@ def test_classification_by_a_hair_is_a_success_only_when_the_prediction_changes(
     assert bool((found.forwards[~found.success] == 150).all())
 
 
-@pytest.mark.parametrize("spec", ["square(queries=0)", "square(restarts=0)", "square(p_init=0)", "square(p_init=1.2)"])
-def test_settings_that_can_attack_nothing_are_refused(spec: str) -> None:
+@pytest.mark.parametrize("setting", ["queries=0", "restarts=0", "p_init=0", "p_init=1.2", "horizon=0"])
+def test_settings_that_can_attack_nothing_are_refused(setting: str) -> None:
     with pytest.raises(InputError, match="square: "):
-        ATTACKS.parse(spec)
+        ATTACKS.parse(f"square({setting})")

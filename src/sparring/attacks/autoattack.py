@@ -18,6 +18,7 @@ from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 
 L1_RESTARTS, L1_TARGETS = 5, 5  # of arXiv:2103.01208
+HORIZON = 10_000  # its Square's squares shrink as if it had so many queries, however few it has
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ class AutoAttack(Attack):
         """Return the attacks in their order."""
         steps = self.steps
         dlr, targeted = APGD(steps=steps, loss="dlr"), APGD(steps=steps, loss="targeted_dlr")
-        fab, square = FAB(steps=steps, targets=9), Square(queries=self.queries)
+        fab, square = FAB(steps=steps, targets=9), Square(queries=self.queries, horizon=HORIZON)
         if self.version == "rand":
             return APGD(steps=steps), dlr
         if self.version == "plus":

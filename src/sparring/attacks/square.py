@@ -16,7 +16,8 @@ from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import TINY, ThreatModel
 
-HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # the last changes before the squares' area is halved
+HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 changes, the last before the squares' area halves
+FULL = 10_000
 BLOCK = 64  # changes whose noise is drawn at once
 GRID = 5  # tiles a side of the start in L2 and L1
 
@@ -26,6 +27,7 @@ class Square(Attack):
     """Random search: changes one square of the image at a time and keeps what brings success nearer; no gradients.
 
     `queries` is what each restart may ask of the model; `p_init` the share of the image that the first squares cover.
+    They shrink over `horizon` changes: over `queries`, unless it is given (AutoAttack has 10,000, and ends at 5,000).
     """
 
     name = "square"
@@ -34,12 +36,15 @@ class Square(Attack):
     queries: int = 5000
     restarts: int = 1
     p_init: float = 0.8
+    horizon: int | None = None
 
     def __post_init__(self) -> None:
         if self.queries < 1 or self.restarts < 1:
             raise InputError(f"square: queries and restarts must be at least 1, not {self.queries}, {self.restarts}")
         if not 0 < self.p_init <= 1:
             raise InputError(f"square: p_init is a share of the image, above 0 and up to 1, not {self.p_init}")
+        if self.horizon is not None and self.horizon < 1:
+            raise InputError(f"square: horizon must be at least 1, not {self.horizon}")
 
     def perturb(
         self,
@@ -76,7 +81,7 @@ class Square(Attack):
 
     def _share(self, change: int) -> float:
         """Return which share of the image the square of this change covers; the first change is number 0."""
-        return self.p_init * 0.5 ** bisect_left(HALVED, change)
+        return self.p_init * 0.5 ** bisect_left(HALVED, change * FULL // (self.horizon or self.queries))
 
 
 class Search(ABC):

@@ -17,6 +17,7 @@ from sparring.evaluation.curve import predictions
 from sparring.models.adaptive import adaptation
 
 QUERIES, DRAWS, MANY_DRAWS = 100, 30, 10_000
+HORIZON = 10_000  # so few changes find more with large squares
 MOST_STEPS = 100  # of the doubled attack
 DISAGREE = 0.02
 UNBOUNDED, AT_HALF = 0.05, 0.2  # share that a short attack may miss of what it could have found
@@ -87,7 +88,8 @@ def converged(subject: Subject) -> Finding:
 
 def black_box(subject: Subject) -> Finding:
     """Search without gradients: it must not break what they could not."""
-    stands = _anyway(subject, Square(queries=QUERIES), f"Square, with {QUERIES} queries,", attack_next="square()")
+    attack = Square(queries=QUERIES, horizon=HORIZON)
+    stands = _anyway(subject, attack, f"Square, with {QUERIES} queries,", attack_next="square()")
     hidden = _missed(subject)
     return stands if hidden is None or _grave(stands) >= _grave(hidden) else hidden
 
