@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
@@ -173,6 +176,34 @@ def test_a_finished_run_is_opened_not_trained_again(tmp_path: Path) -> None:
     again = fit(recipe(epochs=1), runs=tmp_path, quiet=True)
     assert again.run == first.run
     assert (again.run.path / "model.safetensors").stat().st_mtime_ns == stamp
+
+
+def test_a_run_on_photos_that_have_changed_since_is_neither_opened_nor_gone_on_with(
+    tmp_path: Path,
+) -> None:
+    """The recipe names a folder, and not what lies in it: the same call gave a network that had not seen the images."""
+
+    def photo(name: str, level: int) -> None:
+        place = tmp_path / "photos" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), level, np.uint8)).save(place)
+
+    for number in range(20):
+        photo(f"dark/{number}.png", number)
+        photo(f"light/{number}.png", 200 + number)
+    mine = recipe(data=f"folder({str(tmp_path / 'photos')!r}, validation=0.2)", epochs=1, batch_size=8)
+    fitted = fit(mine, runs=tmp_path / "runs", quiet=True)
+    assert fit(mine, runs=tmp_path / "runs", quiet=True).run == fitted.run
+    photo("dark/20.png", 90)
+    with pytest.raises(InputError, match="trained on other images"):
+        fit(mine, runs=tmp_path / "runs", quiet=True)
+    (fitted.run.path / "model.json").unlink()  # as if it had been stopped after its last checkpoint
+    with pytest.raises(InputError, match="trained on other images"):
+        fit(mine, runs=tmp_path / "runs", quiet=True)
+    (tmp_path / "photos" / "dark" / "20.png").unlink()
+    assert fit(mine, runs=tmp_path / "runs", quiet=True).run == fitted.run
+    shutil.rmtree(tmp_path / "photos")
+    assert open_run(fitted.run.path).run == fitted.run
 
 
 def test_a_stopped_run_is_an_error_without_resume(break_off: Callable[..., Run], tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ def fit(
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
     run = run_of(recipe, runs)
+    if not recipe.data.lasting:
+        dataset = dataset or recipe.data.load()
+        split = training_split(recipe, dataset)
+        run.note_images(fingerprint(repr(dataset.classes), (("x", split.x), ("y", split.y), ("ids", split.ids))))
     if run.finished:
         return _reopened(run, recipe)
     if run.begun and not resume:

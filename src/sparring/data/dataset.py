@@ -114,6 +114,7 @@ class Source(Component, ABC):
     """Where a dataset comes from; a frozen dataclass, one file a format."""
 
     name: ClassVar[str]
+    lasting: ClassVar[bool] = True  # whether it is the same whenever it is loaded
 
     @abstractmethod
     def load(self) -> Dataset:

@@ -52,6 +52,7 @@ class Folder(Source):
     """
 
     name = "folder"
+    lasting = False
     path: str = field(kw_only=False)
     size: int | None = None
     test: float = 0.2

@@ -56,6 +56,17 @@ class Run:
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
 
+    def note_images(self, fingerprint: str) -> None:
+        """Write which images the run is trained on; raises InputError if it was begun, or finished, on others."""
+        path = self.path / "images.sha256"
+        if not (self.begun or self.finished):
+            with replacing(path) as part:
+                part.write_text(fingerprint + "\n", encoding="utf-8")
+        elif path.is_file() and path.read_text(encoding="utf-8").strip() != fingerprint:
+            raise InputError(
+                f"{self.path}: trained on other images than the recipe's data has now; delete the folder to train anew"
+            )
+
     def read_recipe(self) -> str:
         """Return the recipe's TOML text; raises InputError if this is no run folder."""
         try:
