@@ -67,7 +67,7 @@ def test_the_energy_of_a_step_along_one_axis_lies_in_that_component() -> None:
     given = points(30, seed=1)
     axes = PCA().fit(points().numpy()).components_
     moved = {f"axis {k}": given + 3 * torch.from_numpy(axes[k]).float() for k in (0, 3)} | {"nowhere": given}
-    found = traces(space(moved).spectrum())
+    found = traces(next(space(moved).spectrum()))
     assert found["axis 0"].x == (1, 2, 3, 4, 5)
     assert found["axis 0"].y == pytest.approx([100] * 5, abs=1e-3)
     assert found["axis 3"].y == pytest.approx([0, 0, 0, 100, 100], abs=1e-3)
@@ -103,7 +103,7 @@ def test_who_moved_onto_the_other_class_s_mean_is_told() -> None:
 def test_the_plane_is_that_of_the_first_two_components() -> None:
     given = points(30, seed=1)
     theirs = PCA(n_components=2).fit(points().numpy())
-    at = traces(space({}).places())[CLEAN]
+    at = traces(next(space({}).places()))[CLEAN]
     expected = theirs.transform(given.numpy())
     for ours, column in ((at.x, expected[:, 0]), (at.y, expected[:, 1])):
         same = abs(sum(a * b for a, b in zip(ours, column, strict=True)))

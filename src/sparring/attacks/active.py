@@ -82,15 +82,18 @@ class Worst(ActiveSet):
         self._all[self._rows] = self._image
         return self._all
 
-    def record(self, x_adv: Tensor, loss: Tensor, logits: Tensor) -> Tensor | None:
-        """Note what was found for the active rows; if rows leave the batch now, return flags of those that stay."""
+    def record(self, x_adv: Tensor, loss: Tensor, logits: Tensor, fooled: Tensor | None = None) -> Tensor | None:
+        """Note what was found for the active rows; if rows leave the batch now, return flags of those that stay.
+
+        `fooled`: what `fooled` has said of these images, where it was asked already.
+        """
         better = loss > self._loss
         if self._stop:
-            fooled = self.fooled(x_adv, logits)
+            fooled = self.fooled(x_adv, logits) if fooled is None else fooled
             better = (better & ~self._done) | fooled
         self._image = torch.where(better.view(-1, 1, 1, 1), x_adv, self._image)
         self._loss = torch.where(better, loss, self._loss)
-        if not self._stop:
+        if not self._stop or fooled is None:
             return None
         self._oracle.note(fooled, x_adv)
         return self._finish(fooled)

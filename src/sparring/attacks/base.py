@@ -203,8 +203,10 @@ def craft(
     """Return adversarial images for training: the attack's full course on every example, right or wrong, in one batch.
 
     `statistics` says which mean and variance batch norm uses meanwhile; the running ones do not move either way. With
-    `stop` an example is done when the attack has succeeded on it.
+    `stop` an example is done when the attack has succeeded on it. Raises InputError for a norm that the attack has no
+    form for.
     """
+    check_norm(attack, threat)
     with frozen(model, statistics):
         oracle = Oracle(model, torch.arange(len(x), device=x.device), seed=seed, crafting=crafting)
         x_adv = attack.perturb(oracle, x, y, threat, stop=stop)

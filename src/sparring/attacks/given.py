@@ -16,15 +16,21 @@ def check_model(model: object) -> None:
         raise InputError("torch.inference_mode() is on, so no gradient can be taken; call this outside of it")
 
 
+def check_images(x: Tensor) -> None:
+    """Raise InputError unless `x` is float32 or float64 (N, C, H, W), N at least 1, in [0, 1]."""
+    _check_tensor(x, "x")
+    if x.ndim != 4 or x.dtype not in PRECISIONS or x.numel() == 0:
+        raise InputError(f"x: expected float32 images (N, C, H, W), N at least 1, not {x.dtype} {tuple(x.shape)}")
+    _check_pixels(x)
+
+
 def check_examples(
     x: Tensor, y: Tensor, target: Tensor | None, ids: Tensor | None, start: Tensor | None, batch_size: int | None
 ) -> None:
     """Raise InputError unless `x` is (N, C, H, W) in [0, 1], and labels and ids are int64 (N,)."""
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size must be at least 1, not {batch_size}")
-    _check_tensor(x, "x")
-    if x.ndim != 4 or x.dtype not in PRECISIONS or x.numel() == 0:
-        raise InputError(f"x: expected float32 images (N, C, H, W), N at least 1, not {x.dtype} {tuple(x.shape)}")
+    check_images(x)
     for name, numbers in (("y", y), ("target", target), ("ids", ids)):
         if name != "y" and numbers is None:
             continue
@@ -32,7 +38,6 @@ def check_examples(
         assert numbers is not None
         if numbers.shape != (len(x),) or numbers.dtype != torch.int64:
             raise InputError(f"{name}: expected int64 ({len(x)},), not {numbers.dtype} {tuple(numbers.shape)}")
-    _check_pixels(x)
     if start is not None and (not isinstance(start, Tensor) or start.shape != x.shape or start.dtype != x.dtype):
         raise InputError(f"start: expected images of shape {tuple(x.shape)} and {x.dtype}, like x")
 

@@ -73,7 +73,7 @@ class Square(Attack):
             fooled = active.fooled(asked, logits) if stop else torch.zeros_like(active.y, dtype=torch.bool)
             search.settle(objective(measure, logits, active.y, active.target), fooled)
             if bool(fooled.any()) or query == self.queries - 1:  # else the best are in `search`, and do not fool
-                kept = active.record(search.x_adv, search.value, logits)
+                kept = active.record(search.x_adv, search.value, logits, fooled)
                 if kept is not None:
                     search.rows(kept)
             if not len(active):

@@ -11,14 +11,16 @@ from sparring.attacks.freezing import Statistics
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup, State
-from sparring.defences.base import Defence, draw_seed
-from sparring.defences.crafted import accuracies
+from sparring.defences.base import draw_seed
+from sparring.defences.crafted import Watched, accuracies
+from sparring.defences.overfitting import takes_one_step
 from sparring.models.discriminator import Discriminator
 from sparring.models.layers import feature_size, named_layer, tapped
+from sparring.models.modes import held
 
 
 @dataclass(frozen=True, kw_only=True)
-class A3T(Defence):
+class A3T(Watched):
     """A discriminator tells a layer's clean features from adversarial ones; the layers below learn to fool it.
 
     Classifier: alpha * CE(f(x), y) + (1 - alpha) * CE(f(x_adv), y) - beta * log D(E(x_adv)), with E the layers up to
@@ -55,12 +57,20 @@ class A3T(Defence):
         discriminator = Discriminator(size, hidden=self.hidden, dropout=self.dropout).to(setup.device)
         return State({"classifier": setup.learner(classifier), "discriminator": setup.learner(discriminator)})
 
+    @property
+    def one_step(self) -> bool:
+        return takes_one_step(self.attack)
+
+    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator), statistics=self.crafting)
+
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        self.keep(state, x, y)
         classifier, discriminator = state.learners["classifier"], state.learners["discriminator"]
-        net, seed = classifier.network, draw_seed(generator)
-        x_adv = craft(self.attack, net, x, y, self.threat, seed=seed, statistics=self.crafting)
+        net = classifier.network
+        x_adv = self.images(net, x, y, generator=generator)
         with tapped(named_layer(net, self.layer)) as features:
             clean, adversarial = net(torch.cat([x, x_adv])).chunk(2)
         metrics = self._tell_apart(discriminator, features[0].detach())
@@ -89,12 +99,8 @@ class A3T(Defence):
         """Return -log D of adversarial features, whose gradient reaches the layers below and not the discriminator."""
         if not self.beta:
             return torch.zeros((), device=features.device)
-        weights = list(discriminator.parameters())
-        for weight in weights:
-            weight.requires_grad_(False)
-        logits = discriminator(features)
-        for weight in weights:
-            weight.requires_grad_(True)
+        with held(discriminator):
+            logits = discriminator(features)
         return F.binary_cross_entropy_with_logits(logits, torch.ones_like(logits))
 
     def deploy(self, state: State) -> nn.Module:

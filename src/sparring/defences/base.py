@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -27,6 +28,12 @@ class Wrapper(Defence):
     """A defence around another, to which it leaves all that it does not change itself."""
 
     defence: Defence
+
+    def inside(self) -> Iterator[Defence]:
+        """Yield the defences that this one is around, the nearest first."""
+        yield self.defence
+        if isinstance(self.defence, Wrapper):
+            yield from self.defence.inside()
 
     @property
     def soft_labels(self) -> bool:

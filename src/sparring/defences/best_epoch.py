@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from sparring.attacks import PGD, Attack, run
+from sparring.attacks.base import check_norm
+from sparring.attacks.preparing import LearnedAttack
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
@@ -33,11 +35,11 @@ class BestEpoch(Wrapper):
     examples: int = 1000
 
     def __post_init__(self) -> None:
-        if isinstance(self.defence, BestEpoch):
+        if any(isinstance(each, BestEpoch) for each in self.inside()):
             raise InputError("best_epoch: goes around no other best_epoch")
-        if self.threat.name not in self.attack.norms:
-            norms = " and ".join(self.attack.norms)
-            raise InputError(f"best_epoch: {self.attack.name} attacks in {norms}, not in {self.threat.name}")
+        check_norm(self.attack, self.threat)
+        if isinstance(self.attack, LearnedAttack) and not self.attack.fitted:
+            raise InputError(f"best_epoch: {self.attack.name} must be fitted anew after each epoch; take another")
         if self.patience < 0 or self.examples < 1:
             raise InputError("best_epoch: patience must be at least 0, and examples at least 1")
 

@@ -11,24 +11,16 @@ from sparring.attacks import Attack, craft
 from sparring.attacks.freezing import Statistics
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
-from sparring.defences.base import LossDefence, accuracy, draw_seed, hard
+from sparring.defences.base import Defence, LossDefence, accuracy, draw_seed, hard
 from sparring.defences.overfitting import remember, takes_one_step, watch
 
 Halves = Literal["joint", "separate"]
 
 
-class Perturbing(LossDefence):
-    """Perturbs the images with the current network, then compares what it says of them and of the clean ones.
+class Watched(Defence):
+    """Trains on perturbed images; where one step makes them, each epoch's end looks for catastrophic overfitting."""
 
-    Where one step makes them (`one_step`), the end of each epoch looks out for catastrophic overfitting.
-    """
-
-    threat: ThreatModel
-
-    def loss(
-        self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.compare(net, x, self.images(net, x, hard(y), generator=generator), y)
+    threat: ThreatModel | None
 
     @property
     def one_step(self) -> bool:
@@ -39,6 +31,27 @@ class Perturbing(LossDefence):
     def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         """Return adversarial images (B, C, H, W) of these examples; the network is as it was."""
 
+    def keep(self, state: State, x: Tensor, y: Tensor) -> None:
+        """Keep examples for `epoch_end`; called by each step."""
+        if self.one_step:
+            remember(state, x, hard(y))
+
+    def epoch_end(self, state: State, metrics: dict[str, float]) -> None:
+        if self.one_step and self.threat is not None:
+            net = self.deploy(state)
+            metrics.update(watch(state, net, self.threat, lambda x, y: self.images(net, x, y, generator=_seeded(x))))
+
+
+class Perturbing(Watched, LossDefence):
+    """Perturbs the images with the current network, then compares what it says of them and of the clean ones."""
+
+    threat: ThreatModel
+
+    def loss(
+        self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.compare(net, x, self.images(net, x, hard(y), generator=generator), y)
+
     @abstractmethod
     def compare(self, net: nn.Module, x: Tensor, x_adv: Tensor, y: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, a scalar, on clean images and on adversarial images of the same examples; and metrics."""
@@ -48,16 +61,6 @@ class Perturbing(LossDefence):
     ) -> dict[str, Tensor]:
         self.keep(state, x, y)
         return super().step(state, x, y, progress=progress, generator=generator)
-
-    def keep(self, state: State, x: Tensor, y: Tensor) -> None:
-        """Keep examples for `epoch_end`; called by each step."""
-        if self.one_step:
-            remember(state, x, hard(y))
-
-    def epoch_end(self, state: State, metrics: dict[str, float]) -> None:
-        if self.one_step:
-            net = self.deploy(state)
-            metrics.update(watch(state, net, self.threat, lambda x, y: self.images(net, x, y, generator=_seeded(x))))
 
 
 class Crafted(Perturbing):

@@ -28,8 +28,9 @@ class EMA(Wrapper):
     decay: float = 0.999
 
     def __post_init__(self) -> None:
-        if isinstance(self.defence, EMA | BestEpoch):
-            raise InputError(f"ema: averages a network that is trained; put {self.defence.name} around ema instead")
+        for each in self.inside():
+            if isinstance(each, EMA | BestEpoch):
+                raise InputError(f"ema: averages a trained network, and {each.name} inside it deploys another")
         if not 0 < self.decay < 1:
             raise InputError(f"ema: decay is a share above 0 and below 1, not {self.decay}")
 

@@ -44,6 +44,11 @@ class LatentMix(Supplied):
 
     def init(self, setup: Setup) -> State:
         state = super().init(setup)
+        network = load_generative(Run.find(self.model, setup.runs).path).to(setup.device)
+        if network.about.conditional and network.classes != setup.classes:
+            raise InputError(
+                f"latent_mix: {self.model} draws images of {network.classes} classes; the data has {setup.classes}"
+            )
         split = Split(*(part.cpu() for part in setup.training()))
         codes = codes_of(self.model, split, self.recovery, runs=setup.runs, device=setup.device)
         kept = codes.psnr >= self.least_psnr
@@ -54,11 +59,6 @@ class LatentMix(Supplied):
             )
         state.data["codes"], state.data["labels"] = codes.z[kept].to(setup.device), split.y[kept].to(setup.device)
         state.data["left_out"] = (~kept).sum()
-        network = load_generative(Run.find(self.model, setup.runs).path).to(setup.device)
-        if network.about.conditional and network.classes != setup.classes:
-            raise InputError(
-                f"latent_mix: {self.model} draws images of {network.classes} classes; the data has {setup.classes}"
-            )
         state.networks["generative"] = network
         return state
 

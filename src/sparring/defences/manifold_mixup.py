@@ -12,7 +12,9 @@ from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
 from sparring.defences.base import LossDefence, draw_seed
+from sparring.defences.crafted import Watched
 from sparring.defences.mixup import blend, draw_mix, mixed_loss
+from sparring.defences.overfitting import takes_one_step
 from sparring.defences.proportions import check_alpha
 from sparring.models.layers import named_layer
 
@@ -20,7 +22,7 @@ INPUT = "input"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifoldMixup(LossDefence):
+class ManifoldMixup(Watched, LossDefence):
     """Mixup of what one of `layers` gives out, drawn anew for each batch; "input" stands for the images themselves.
 
     With an `attack` it mixes images that this makes of the batch within `threat` (arXiv:1906.06784, without the half of
@@ -48,11 +50,25 @@ class ManifoldMixup(LossDefence):
                 named_layer(state.learners["classifier"].network, name)
         return state
 
+    @property
+    def one_step(self) -> bool:
+        return self.attack is not None and takes_one_step(self.attack)
+
+    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        if self.attack is None or self.threat is None:
+            return x
+        return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
+
+    def step(
+        self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        self.keep(state, x, y)
+        return super().step(state, x, y, progress=progress, generator=generator)
+
     def loss(
         self, net: nn.Module, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.attack is not None and self.threat is not None:
-            x = craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
+        x = self.images(net, x, y, generator=generator)
         share, order = draw_mix(len(x), self.alpha, generator)
         chosen = torch.randint(len(self.layers), (), generator=generator, device=generator.device)
         with ExitStack() as hooks:

@@ -31,6 +31,8 @@ class MaskedTraining(Wrapper):
     def __post_init__(self) -> None:
         if not self.masks:
             raise InputError("masked: masks is empty; name some, such as masks=(defense_vae(model='RUN'),)")
+        if any(isinstance(each, MaskedTraining) for each in self.inside()):
+            raise InputError("masked: goes around no other masked; put all masks into one, in their order")
 
     def init(self, setup: Setup) -> State:
         modules = [mask.fit(setup).to(setup.device) for mask in self.masks]

@@ -13,7 +13,9 @@ from sparring.attacks import Attack, craft
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import Defence, accuracy, draw_seed
+from sparring.defences.base import accuracy, draw_seed
+from sparring.defences.crafted import Watched
+from sparring.defences.overfitting import takes_one_step
 from sparring.generative.networks import conv_decoder
 from sparring.models.layers import feature_size, named_layer, tapped
 
@@ -22,7 +24,7 @@ TURNS = 4  # quarter turns
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiTask(Defence):
+class MultiTask(Watched):
     """Trains the layers up to `layer` for further `tasks` beside the classification, each with a head of its own.
 
     "rotation": by how many quarter turns an image was turned, as well of turned images that the classification does not
@@ -78,8 +80,9 @@ class MultiTask(Defence):
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
+        self.keep(state, x, y)
         classifier, heads = state.learners["classifier"], state.learners["heads"]
-        net, seen = classifier.network, [self._crafted(classifier.network, x, y, generator)]
+        net, seen = classifier.network, [self.images(classifier.network, x, y, generator=generator)]
         turns = torch.randint(TURNS, (len(x),), generator=generator, device=generator.device)
         if "rotation" in self.tasks:
             seen.append(turned(x, turns))
@@ -100,7 +103,11 @@ class MultiTask(Defence):
         heads.optimiser.step()
         return {"loss": loss.detach(), "accuracy": accuracy(logits, y), **metrics}
 
-    def _crafted(self, net: nn.Module, x: Tensor, y: Tensor, generator: torch.Generator) -> Tensor:
+    @property
+    def one_step(self) -> bool:
+        return self.attack is not None and takes_one_step(self.attack)
+
+    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
         if self.attack is None or self.threat is None:
             return x
         return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))

@@ -35,7 +35,7 @@ def geometry(model: nn.Module, reference: Split, given: Split, made: Mapping[str
     moved = {**made, NOISE: _random_signs(given.images(), made)}
     plots = []
     for space in (_pixels(reference, given, moved), _features(model, layer, reference, given, moved)):
-        plots += [space.spectrum(), space.nearest(), *space.class_means(), space.places()]
+        plots += [*space.spectrum(), space.nearest(), *space.class_means(), *space.places()]
     return [*plots, landscape(model, given, made)]
 
 
@@ -55,14 +55,21 @@ class Space:
         """The clean images' mean (D,), their principal axes (K, D) and the variance along each."""
         return principal_components(self.reference.float())
 
-    def spectrum(self) -> Plot:
-        """Return how much of a perturbation's energy the clean images' principal components hold."""
+    @property
+    def alike(self) -> bool:
+        """Whether the clean images to compare with are all the same, as in a layer that is dead."""
+        return not float(self.components[2].sum())
+
+    def spectrum(self) -> Iterator[Plot]:
+        """Yield how much of a perturbation's energy the clean images' components hold; nothing if all are alike."""
         mean, axes, _ = self.components
+        if self.alike:
+            return
         steps = {CLEAN: self.given - mean, **{name: points - self.given for name, points in self.moved.items()}}
         held = {name: _cumulative(step, axes.to(step)) for name, step in steps.items()}
         half = int((held[CLEAN] < held[CLEAN][-1] / 2).sum()) + 1
         told = ", ".join(f"{name} {_percent(share[half - 1])}" for name, share in held.items() if name != CLEAN)
-        return Plot(
+        yield Plot(
             title=f"Energy by component: {self.name}",
             sentence=f"The first {half} components hold half of what all hold of clean images; of changes: {told}.",
             x_title="principal components of clean images",
@@ -75,7 +82,7 @@ class Space:
         points = {CLEAN: self.given, **self.moved}
         far = {name: torch.cdist(of, self.reference).amin(1).sort().values for name, of in points.items()}
         middle = {name: float(of.median()) for name, of in far.items()}
-        told = ", ".join(f"{name} {100 * middle[name] / middle[CLEAN] - 100:+.1f} %" for name in self.moved)
+        told = ", ".join(f"{name} {_change(middle[name], middle[CLEAN])}" for name in self.moved)
         return Plot(
             title=f"Nearest clean image: {self.name}",
             sentence=f"The median distance of clean images is {middle[CLEAN]:.3g}; it changes: {told}.",
@@ -87,7 +94,7 @@ class Space:
     def class_means(self) -> Iterator[Plot]:
         """Yield how near images lie to their class's mean, against the nearest other; nothing if a class has none."""
         labels = torch.unique(self.reference_y)
-        if len(labels) < 2 or not bool(torch.isin(self.y, labels).all()):
+        if self.alike or len(labels) < 2 or not bool(torch.isin(self.y, labels).all()):
             return
         means = torch.stack([self.reference[self.reference_y == label].mean(0) for label in labels])
         own = self.y[:, None] == labels[None]
@@ -104,14 +111,16 @@ class Space:
             traces=tuple(_distribution(name, of) for name, of in ratios.items()),
         )
 
-    def places(self) -> Plot:
-        """Return where images lie in the plane of the first two principal components."""
+    def places(self) -> Iterator[Plot]:
+        """Yield where images lie in the plane of the first two principal components; nothing if they are all alike."""
         mean, axes, explained = self.components
+        if self.alike:
+            return
         plane = axes[:2].to(self.given)
         points = {CLEAN: self.given, **self.moved}
         found = {name: ((of[:POINTS] - mean) @ plane.T).tolist() for name, of in points.items()}
         share = float(explained[:2].sum() / explained.sum())
-        return Plot(
+        yield Plot(
             title=f"Two components: {self.name}",
             sentence=f"The plane holds {100 * share:.0f} % of the clean images' variance.",
             x_title="first component",
@@ -202,6 +211,10 @@ def _distribution(name: str, values: Tensor) -> Trace:
     """Return the share of the sorted values (N,) up to each."""
     rows = torch.linspace(0, len(values) - 1, min(GRID, len(values))).round().long()
     return Trace(name, tuple(values[rows].tolist()), tuple((100 * (rows + 1) / len(values)).tolist()))
+
+
+def _change(now: float, before: float) -> str:
+    return f"{100 * now / before - 100:+.1f} %" if before else f"to {now:.3g}"
 
 
 def _percent(share: Tensor) -> str:

@@ -33,7 +33,7 @@ from sparring.evaluation.detection import LOOKED_AT, as_attacked, detect
 from sparring.evaluation.gallery import at_every_eps, behind_masks, gallery
 from sparring.evaluation.provenance import Stopwatch
 from sparring.models.adaptive import adaptation
-from sparring.models.batch_statistics import with_batch_statistics
+from sparring.models.batch_statistics import depends_on_batch_mates, with_batch_statistics
 from sparring.models.perturber import PerturberNetwork
 
 DEFAULT_ATTACKS = ("fgsm()", "autoattack()")
@@ -191,7 +191,7 @@ def _certified(
     model: nn.Module, bout: Bout, given: Examples, threat: ThreatModel, draws: int, seed: int
 ) -> Certified | None:
     sigma = noise_of(model)
-    if not (sigma and draws):
+    if not (sigma and draws) or depends_on_batch_mates(model):
         return None
     found = certify_examples(model, bout.x, draws=draws, seed=seed, ids=given.ids)
     return certified(found, bout.y, sigma, draws, threat, bout.x[0].numel())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
+from sparring.core.randomness import seeded
 from sparring.core.results import Estimate
 from sparring.core.statistics import share
 from sparring.generative.base import GenerativeNetwork
@@ -20,8 +21,8 @@ ROWS = 1000  # of a table of distances at a time
 
 
 def features(classifier: nn.Module, layer: str, x: Tensor) -> Tensor:
-    """Return what the layer gives of images (N, C, H, W), flat, as float64 (N, F)."""
-    with torch.no_grad(), in_use(classifier):
+    """Return what the layer gives of images (N, C, H, W), flat, as float64 (N, F); random models draw once."""
+    with torch.no_grad(), in_use(classifier), seeded(0):
         outputs = [layer_output(classifier, layer, batch).flatten(1) for batch in torch.split(x, BATCH)]
     return torch.cat(outputs).double()
 
@@ -29,7 +30,7 @@ def features(classifier: nn.Module, layer: str, x: Tensor) -> Tensor:
 def drawn(network: GenerativeNetwork, y: Tensor, seed: int = 0) -> Tensor:
     """Return an image for each label (N,), (N, C, H, W); a network that is not conditional does not look at them."""
     z = network.draw(len(y), torch.Generator(y.device).manual_seed(seed))
-    with torch.no_grad():
+    with torch.no_grad(), in_use(network):
         parts = zip(torch.split(z, BATCH), torch.split(y, BATCH), strict=True)
         return torch.cat([network.decode(codes, labels) for codes, labels in parts])
 

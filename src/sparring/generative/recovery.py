@@ -111,7 +111,7 @@ class _Search:
     def codes(self, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the best codes found, and the mean squared errors of their pixels."""
         with torch.no_grad():
-            z = self._adam(self._start() if start is None else start.clone())
+            z = self._adam(self._within(self._start() if start is None else start.clone()))
             if self.recovery.polish:
                 z = self._better(z, self._within(lbfgs(self.objective, z, self.recovery.polish)))
             drawn = self.network.decode(z, self.shares)
@@ -135,7 +135,7 @@ class _Search:
     def _start(self) -> Tensor:
         if self.network.encoder is None:
             return self.x.new_zeros(len(self.x), self.network.latent)
-        return self._shortened(self.network.encode(self.x, self.shares))
+        return self.network.encode(self.x, self.shares)
 
     def _adam(self, z: Tensor) -> Tensor:
         """Return the best codes on the way; the rate falls evenly to 0."""

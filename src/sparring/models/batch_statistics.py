@@ -25,15 +25,29 @@ class BatchStatistics(nn.Module):
 
 
 def with_batch_statistics(model: nn.Module) -> nn.Module:
-    """Return a copy of `model`, which stays as it is, whose batch norm layers use the statistics of each batch."""
+    """Return a copy of `model`, which stays as it is, whose batch norm layers use the statistics of each batch.
+
+    Those that do not in training either, such as a mask's, do not here.
+    """
     model = copy.deepcopy(model)
     if isinstance(model, _BatchNorm):
         return BatchStatistics(model)
+    normalising = _in_training(model)
     for module in list(model.modules()):
         for name, child in module.named_children():
-            if isinstance(child, _BatchNorm):
+            if isinstance(child, _BatchNorm) and child in normalising:
                 setattr(module, name, BatchStatistics(child))
     return model
+
+
+def _in_training(model: nn.Module) -> set[_BatchNorm]:
+    """Return the batch norm layers that are in training mode when the model is; every mode is as it was afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    found = {module for module in model.modules() if isinstance(module, _BatchNorm) and module.training}
+    for module, training in modes:
+        module.training = training
+    return found
 
 
 def depends_on_batch_mates(model: nn.Module) -> bool:

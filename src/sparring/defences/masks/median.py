@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sparring.core.errors import InputError
 from sparring.models.mask import Mask
@@ -12,9 +11,11 @@ from sparring.models.mask import Mask
 
 @dataclass(frozen=True, kw_only=True)
 class Median(Mask):
-    """Puts in each value's place the median of the `size` by `size` values around it; edges are mirrored.
+    """Puts in each value's place the median of the `size` by `size` values around it; edges are mirrored, repeated.
 
-    The median is one of the values, and has its gradient as it stands.
+    Of an even number of values it is the upper of the middle two, and of an even size the window reaches farther up and
+    left, as in SciPy's filter, which the authors use: best with a size of 2. The median is one of the values, and has
+    its gradient as it stands.
     """
 
     name = "median"
@@ -22,11 +23,11 @@ class Median(Mask):
     size: int = 3
 
     def __post_init__(self) -> None:
-        if self.size < 1 or self.size % 2 == 0:
-            raise InputError(f"median: size must be an odd whole number, not {self.size}")
+        if self.size < 1:
+            raise InputError(f"median: size must be at least 1, not {self.size}")
 
     def blank(self, shape: tuple[int, int, int], about: dict[str, Any]) -> nn.Module:
-        if self.size // 2 >= min(shape[1:]):
+        if self.size // 2 > min(shape[1:]):
             raise InputError(f"median: a window of {self.size} is too large for images of {shape[1]}x{shape[2]}")
         return MedianFilter(self.size)
 
@@ -40,6 +41,13 @@ class MedianFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the filtered images."""
-        whole = F.pad(x, (self._size // 2,) * 4, mode="reflect")
+        rows, columns = (self._mirrored(side) for side in x.shape[2:])
+        whole = x[:, :, rows][:, :, :, columns]
         windows = whole.unfold(2, self._size, 1).unfold(3, self._size, 1).flatten(4)
-        return windows.median(dim=-1).values
+        return windows.kthvalue(self._size**2 // 2 + 1, dim=-1).values
+
+    def _mirrored(self, side: int) -> list[int]:
+        """Return the places of a row's values with those beyond its ends: ..., 1, 0, 0, 1, ..., n - 1, n - 1, ..."""
+        before, after = self._size // 2, (self._size - 1) // 2
+        places = list(range(side))
+        return [*places[:before][::-1], *places, *places[side - after :][::-1]]

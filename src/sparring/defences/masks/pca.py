@@ -86,8 +86,10 @@ def principal_components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     other, an (N, N) matrix, which spares the decomposition of a matrix as wide as an image.
     """
     if len(x) > x.shape[1]:
-        fit = decomposition.PCA(svd_solver="covariance_eigh").fit(x.numpy())
-        return torch.from_numpy(fit.mean_), torch.from_numpy(fit.components_), torch.from_numpy(fit.explained_variance_)
+        # in double: the covariance is a difference of large numbers where the images differ little
+        fit = decomposition.PCA(svd_solver="covariance_eigh").fit(x.double().numpy())
+        mean, axes, variances = map(torch.from_numpy, (fit.mean_, fit.components_, fit.explained_variance_))
+        return mean.to(x.dtype), axes.to(x.dtype), variances.to(x.dtype)
     mean = x.mean(0)
     centred = (x - mean).double()
     values, vectors = torch.linalg.eigh(centred @ centred.T)
