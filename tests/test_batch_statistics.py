@@ -55,3 +55,12 @@ def test_the_record_names_it_and_a_check_fails(make_data: Callable, tmp_path: Pa
     right = (with_batch_statistics(net)(data.x).argmax(1) == data.y).float().mean()
     assert marked.clean.value == pytest.approx(float(right))
     assert marked.clean.value < usual.clean.value == 1
+
+
+def test_every_layer_keeps_its_own_mode() -> None:
+    """A layer that is set to stay as it is, is not as it is in training."""
+    net = nn.Sequential(nn.BatchNorm2d(2), nn.Dropout(), nn.BatchNorm2d(2)).train()
+    net[1].eval()
+    changed = with_batch_statistics(net)
+    assert [module.training for module in net] == [True, False, True]
+    assert not changed[1].training

@@ -25,6 +25,7 @@ from sparring.evaluation import evaluate
 from sparring.evaluation.audit import Subject
 from sparring.evaluation.audit.figures import sandwich
 from sparring.evaluation.certify import ALPHA, certified, certify, l2_radius, noise_of
+from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.mask import Mask, Masked
 from sparring.recipe import Recipe, fit, open_run
 from sparring.studies.judge import gather
@@ -160,8 +161,58 @@ def test_the_record_counts_only_the_right_and_certified() -> None:
     assert shares[-1] == 0  # no radius is more than that of draws that all agree
 
 
-def outcome(proven: Certified | None, left: Estimate) -> str:
-    return sandwich(cast("Subject", SimpleNamespace(certified=proven, robust=left))).outcome
+def outcome(proven: Certified | None, left: Estimate, votes_for: int = 0) -> str:
+    """Return what the check says where no example stands, and the vote on so many worst images is right."""
+    x, model = images(40), smoothed(Linear(2))
+    y = certify(model, x, draws=300).predicted
+    y[votes_for:] = 1 - y[votes_for:]
+    none = torch.zeros(40, dtype=torch.bool)
+    bout = SimpleNamespace(worst_x=x, y=y, right=~none, standing=none)
+    subject = SimpleNamespace(certified=proven, robust=left, bout=bout, bare=model, some=lambda places, _: places)
+    return sandwich(cast("Subject", subject)).outcome
+
+
+class Sure(nn.Module):
+    """Barely of class 0 for most of the noise around a grey image, and of class 1 beyond doubt for the rest."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        barely, surely = x.new_tensor([0.1, -0.1]), x.new_tensor([-20.0, 20.0])
+        return torch.where((x.flatten(1).mean(1) > 0.46)[:, None], barely, surely)
+
+
+def test_a_vote_that_stands_where_the_mean_probability_falls_is_no_contradiction() -> None:
+    """Both figures are right, of different classifiers; the audit failed the evaluation."""
+    x, y = torch.full((20, 1, 4, 4), 0.5), torch.zeros(20, dtype=torch.int64)
+    found = evaluate(smoothed(Sure()), (x, y), "l2(0.02)", "pgd(steps=3)", curve=(), certify=1000)
+    assert found.certified is not None
+    assert found.certified.accuracy.low > found.robust.high
+    assert next(each.outcome for each in found.audit if each.check == "sandwich") == "warn"
+
+
+class Nowhere(nn.Module):
+    """Says NaN."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1)[:, :3] * torch.nan
+
+
+def test_nothing_is_certified_of_a_model_that_says_nan() -> None:
+    found = certify(smoothed(Nowhere()), images(3), draws=100)
+    assert found.predicted.tolist() == [-1] * 3
+    assert found.radius.tolist() == [0] * 3
+
+
+def test_what_cannot_be_certified_is_refused() -> None:
+    model = smoothed(Linear(2))
+    for x, ids, said in (
+        (images(3), torch.arange(2), "2 ids for 3 images"),
+        (images(3)[0], None, "expected float32 images"),
+        (255 * images(3), None, "outside"),
+    ):
+        with pytest.raises(InputError, match=said):
+            certify(model, x, draws=10, ids=ids)
+    with pytest.raises(InputError, match="draws depend on each other"):
+        certify(with_batch_statistics(smoothed(nn.Sequential(nn.BatchNorm2d(1), Linear(2)))), images(3), draws=10)
 
 
 def test_more_proven_than_left_is_a_failure() -> None:
@@ -169,6 +220,7 @@ def test_more_proven_than_left_is_a_failure() -> None:
     found = certified(certify(smoothed(Linear(2)), images(40), draws=300), labels, SIGMA, 300, L2(eps=0.01), 16)
     assert found.accuracy.low > 0.3
     assert outcome(found, Estimate(0.1, 0.05, 0.2, 40)) == "fail"
+    assert outcome(found, Estimate(0.1, 0.05, 0.2, 40), votes_for=40) == "warn"
     assert outcome(found, Estimate(0.99, 0.9, 1, 40)) == "passed"
     assert outcome(replace(found, accuracy=Estimate(0.5, 0.1, 0.9, 3)), Estimate(0.2, 0.15, 0.3, 40)) == "passed"
     assert outcome(None, Estimate(0, 0, 0.1, 40)) == "not run"

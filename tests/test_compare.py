@@ -133,3 +133,20 @@ def test_the_command_compares_two_runs(
     code, _, err = says(*names)
     assert code == 2
     assert "no evaluation of the same data" in err
+
+
+def test_the_same_numbers_of_other_images_are_not_paired() -> None:
+    """Tensors handed over are numbered from 0: a model differed "significantly" from itself."""
+    x = torch.rand(30, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    one, other = (evaluate(Sees(0.5), (each, torch.ones(30).long()), "linf(0.1)", "fgsm()") for each in (x, 1 - x))
+    assert compare(one, one)
+    with pytest.raises(InputError, match="example 0 is another image"):
+        compare(one, other)
+
+
+def test_other_statistics_and_other_limits_are_not_compared() -> None:
+    first = judged(0.3)
+    with pytest.raises(InputError, match="another kind of statistics"):
+        compare(first, replace(first, statistics="batch"))
+    with pytest.raises(InputError, match="another limit of the attacks: none and max_forwards=1"):
+        compare(first, replace(first, means=MEANS))

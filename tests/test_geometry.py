@@ -1,6 +1,7 @@
 """Where adversarial images lie: closed forms of each plot, and the survey in a study and its report."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from sparring.core.errors import InputError
 from sparring.core.records import load
 from sparring.core.study_results import Plot, StudyResult, Trace
 from sparring.data import Split
+from sparring.defences.masks.smooth import GaussianNoise
 from sparring.evaluation.geometry import ALONG, CLEAN, NOISE, Space, geometry, landscape
+from sparring.generative.quality import features
 from sparring.studies import read_plan, run_study
 
 TOML = """
@@ -173,3 +176,20 @@ def test_a_study_surveys_and_its_report_shows(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "wrong.toml").write_text(wrong)
     with pytest.raises(InputError, match="unknown row 'standart'"):
         read_plan(str(tmp_path / "wrong.toml"))
+
+
+def test_images_that_are_all_alike_have_no_components_and_still_a_nearest() -> None:
+    """A dead layer ended in a ZeroDivisionError, or an IndexError, after all attacks had been paid for."""
+    for count in (3, 50):
+        flat = Space("dead", torch.zeros(count, 5), torch.arange(count) % 2, torch.zeros(4, 5), torch.arange(4) % 2, {})
+        dead = replace(flat, moved={"fgsm()": torch.ones(4, 5)})
+        assert not [*dead.spectrum(), *dead.class_means(), *dead.places()]
+        assert "fgsm() to 2.24" in dead.nearest().sentence
+
+
+def test_features_of_a_random_model_are_the_same_each_time() -> None:
+    net = nn.Sequential(GaussianNoise(0.3), nn.Flatten())
+    x = torch.rand(4, 1, 2, 2)
+    before = torch.random.get_rng_state()
+    assert torch.equal(features(net, "1", x), features(net, "1", x))
+    assert torch.equal(torch.random.get_rng_state(), before)

@@ -472,7 +472,7 @@ def test_what_a_small_eps_broke_stays_broken_where_a_larger_step_would_miss() ->
     clean = predictions(net, x)
     net.rows = 0
     known = {"clean": clean, "nearest": Nearest.unknown(clean), "ids": torch.arange(50), "conditions": Conditions()}
-    worst_case = worst_case_curve(attack, net, x, y, threat, eps, **known)
+    worst_case, _ = worst_case_curve(attack, net, x, y, threat, eps, **known)
     assert [(p.eps, p.accuracy.value) for p in worst_case.points] == [(0.0, 1.0), (0.02, 1.0), (0.1, 0.0), (0.3, 0.0)]
     assert net.rows == 2 * 50 * 3  # at two eps: clean, the attack, the judge; at the third nothing was left to break
     alone = single_attack_curve(attack, net, x, y, threat, eps)
@@ -487,7 +487,7 @@ def test_what_is_known_to_break_at_a_distance_is_broken_on_the_curve_from_there_
     net, x, y = Hollow(), torch.full((5, 1, 1, 1), 0.5), torch.zeros(5).long()
     threat = THREATS.parse("linf(0.3)")
     clean, nearest = predictions(net, x), Nearest(torch.full((5,), 0.1), predictions(net, x + 0.1))
-    curve = worst_case_curve(
+    curve, _ = worst_case_curve(
         ATTACKS.parse("fgsm()"),
         net,
         x,

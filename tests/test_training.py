@@ -400,3 +400,10 @@ def test_the_devices_own_random_state_is_kept_and_put_back(monkeypatch: pytest.M
     saved = {"state": {}, "position": {}, "history": [], "generator": torch.Generator().get_state()}
     loop_.restore({**saved, "global": torch.get_rng_state(), "global on the device": held})
     assert put == [held]
+
+
+@pytest.mark.parametrize("attack", ["ddn(steps=2)", "cw(steps=2)"])
+def test_training_on_an_attack_without_a_form_for_the_norm_is_refused(tmp_path: Path, attack: str) -> None:
+    """It trained, on whatever the attack for another norm gave once it was cut to size."""
+    with pytest.raises(InputError, match="attacks in l2, not in linf"):
+        fit(recipe(defence=f"adversarial(attack={attack}, threat=linf(0.1))"), runs=tmp_path, quiet=True)

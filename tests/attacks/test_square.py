@@ -12,6 +12,7 @@ from sparring import InputError, run
 from sparring.attacks import ATTACKS, Oracle, Square
 from sparring.attacks.square import SEARCHES, Pyramids, PyramidsL1, PyramidsL2, Search
 from sparring.core.threat import THREATS
+from sparring.defences.masks.smooth import GaussianNoise
 
 NORMS = ("linf", "l2", "l1")
 EPS = {"linf": 0.1, "l2": 0.7, "l1": 3.0}
@@ -243,3 +244,11 @@ def test_classification_by_a_hair_is_a_success_only_when_the_prediction_changes(
 def test_settings_that_can_attack_nothing_are_refused(setting: str) -> None:
     with pytest.raises(InputError, match="square: "):
         ATTACKS.parse(f"square({setting})")
+
+
+def test_a_success_against_a_random_model_is_confirmed_once(data: SimpleNamespace, net: nn.Module) -> None:
+    """One question of 20 draws, and one look more at what fools; it was two."""
+    noisy = nn.Sequential(GaussianNoise(0.1), net)
+    found = run("square(queries=1)", noisy, data.x, data.y, "linf(0.3)")
+    assert set(found.forwards[~found.skipped].tolist()) <= {20, 40}
+    assert 40 in found.forwards.tolist()

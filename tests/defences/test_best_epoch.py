@@ -235,10 +235,16 @@ def test_validation_images_that_training_sees_or_that_are_not_there_are_refused(
     [
         "best_epoch(defence=standard(), threat=linf(0.1), patience=-1)",
         "best_epoch(defence=standard(), threat=linf(0.1), examples=0)",
-        "best_epoch(defence=standard(), threat=l1(1), attack=deepfool())",
+        "best_epoch(defence=standard(), threat=linf(0.1), attack=universal())",
+        "best_epoch(defence=pixel_mix(defence=best_epoch(defence=standard(), threat=linf(0.1))), threat=linf(0.1))",
         "best_epoch(defence=best_epoch(defence=standard(), threat=linf(0.1)), threat=linf(0.1))",
     ],
 )
 def test_settings_that_make_no_sense_are_refused(call: str) -> None:
     with pytest.raises(InputError, match=r"^best_epoch: "):
         DEFENCES.parse(call)
+
+
+def test_an_attack_without_a_form_for_the_norm_is_refused() -> None:
+    with pytest.raises(InputError, match=r"^deepfool: attacks in .*, not in l1$"):
+        DEFENCES.parse("best_epoch(defence=standard(), threat=l1(1), attack=deepfool())")

@@ -122,6 +122,7 @@ def test_it_goes_on_to_the_same_bits(
         "ema(defence=standard(), decay=1)",
         "ema(defence=ema(defence=standard()))",
         "ema(defence=best_epoch(defence=standard(), threat=linf(0.1)))",
+        "ema(defence=pixel_mix(defence=best_epoch(defence=standard(), threat=linf(0.1))))",
     ],
 )
 def test_what_makes_no_average_is_refused(call: str) -> None:

@@ -165,6 +165,7 @@ ONE_STEP = (
     "free(threat=linf(0.1), replays=2)",
     "awp(defence=adversarial(attack=fgsm(), threat=linf(0.1)))",
     "ema(defence=fast(threat=linf(0.1)))",
+    "manifold_mixup(layers=('input',), attack=fgsm(), threat=linf(0.1))",
 )
 
 
@@ -219,8 +220,17 @@ def test_the_last_examples_are_kept_newest_first_and_in_a_memory_of_their_own() 
     assert state.extra["watched.x"].untyped_storage().nbytes() == WATCHED * 4  # else checkpoints hold the batch
 
 
-def test_the_figures_are_written_with_the_epochs(recipe: Callable[..., Recipe], tmp_path: Path) -> None:
-    fitted = fit(recipe(defence="fast(threat=linf(0.1))"), runs=tmp_path, quiet=True)
+@pytest.mark.parametrize(
+    "call",
+    [
+        "fast(threat=linf(0.1))",
+        "a3t(threat=linf(0.1), layer='1')",
+        "multi_task(layer='1', attack=fgsm(), threat=linf(0.1))",
+        "manifold_mixup(layers=('1',), attack=fgsm(), threat=linf(0.1))",
+    ],
+)
+def test_the_figures_are_written_with_the_epochs(call: str, recipe: Callable[..., Recipe], tmp_path: Path) -> None:
+    fitted = fit(recipe(defence=call), runs=tmp_path, quiet=True)
     for epoch in fitted.run.read_metrics():
         assert {"loss", "one_step_accuracy", "pgd_accuracy", "overfitting"} <= set(epoch.metrics)
 

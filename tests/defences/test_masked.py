@@ -20,6 +20,7 @@ from sparring.generative import GAN, GenerativeNetwork
 from sparring.generative.recovery import Recovery, recover
 from sparring.generative.saved import load_generative
 from sparring.models.adaptive import adaptation
+from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.layers import named_layer
 from sparring.models.mask import Masked
 from sparring.models.saved import load as load_classifier
@@ -246,3 +247,17 @@ def test_batch_norm_of_a_mask_stays_as_it_is_while_images_are_crafted_as_in_trai
     assert inside
     with frozen(model.train(), "train"):
         assert not any(module.training for module in inside)
+
+
+@pytest.mark.parametrize("inner", ["masked(masks=(median(),))", "pixel_mix(defence=masked(masks=(median(),)))"])
+def test_masks_around_masks_are_refused(inner: str) -> None:
+    """Such a run trained to its end, and could not be opened."""
+    with pytest.raises(InputError, match="put all masks into one"):
+        DEFENCES.parse(f"masked(masks=(bit_depth(bits=1),), defence={inner})")
+
+
+def test_the_batchs_statistics_do_not_reach_into_masks(runs: Path) -> None:
+    masked = f"masked(masks=(defense_vae(model={str(runs / 'vae')!r}),), model={str(runs / 'clean')!r})"
+    model = fit(Recipe.of({**COMMON, "model": NET, "defence": masked}), runs=runs, quiet=True).model
+    x = load("digits()").test.images()[:6]
+    assert torch.equal(with_batch_statistics(model)(x), model(x))

@@ -21,6 +21,7 @@ from sparring.core.trainable import Learner, Setup
 from sparring.data import load
 from sparring.defences import MASKS
 from sparring.defences.masks import PCA, Mask
+from sparring.defences.masks.pca import principal_components
 from sparring.generative.recovery import Recovery, recover
 from sparring.models.mask import Masked
 from sparring.recipe import Recipe, fit, open_run
@@ -172,11 +173,15 @@ def test_jpeg_is_that_of_a_jpeg_library(quality: int, shape: tuple[int, int, int
     assert np.quantile(apart, 0.9) <= 1
 
 
-def test_the_median_is_that_of_scipy_and_hands_its_gradient_to_one_pixel() -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 8])
+def test_the_median_is_that_of_scipy(size: int) -> None:
+    """By SciPy's own defaults, which are the authors': an edge's pixels are repeated, and even windows lie up left."""
     x = some(3)
-    found = MASKS.parse("median(size=3)").blank((1, 8, 8), {})(x)
-    expected = np.stack([median_filter(image[0].numpy(), 3, mode="mirror") for image in x])
-    assert np.allclose(found[:, 0].numpy(), expected)
+    found = MASKS.parse(f"median(size={size})").blank((1, 8, 8), {})(x)
+    assert np.allclose(found[:, 0].numpy(), np.stack([median_filter(image[0].numpy(), size) for image in x]))
+
+
+def test_the_median_hands_its_gradient_to_one_pixel() -> None:
     leaf = torch.rand(1, 1, 5, 5, requires_grad=True)
     (slope,) = torch.autograd.grad(MASKS.parse("median()").blank((1, 5, 5), {})(leaf)[0, 0, 2, 2], leaf)
     assert int((slope != 0).sum()) == 1
@@ -251,7 +256,7 @@ def test_an_attacker_sees_which_waves_a_jpeg_keeps(quality: int, channels: int) 
         ("downsample(interpolation='cubic')", "bicubic"),
         ("jpeg(quality=0)", "1 to 100"),
         ("bit_depth(bits=9)", "1 to 8"),
-        ("median(size=2)", "odd whole number"),
+        ("median(size=0)", "at least 1"),
     ],
 )
 def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
@@ -322,3 +327,14 @@ def test_a_model_of_another_shape_cannot_stand_in_front(runs: Path) -> None:
         MASKS.parse("defense_vae(model='vae')").fit(setup(runs, shape=(1, 9, 9)))
     with pytest.raises(InputError, match="as many pixels as before"):
         MASKS.parse("downsample(factor=0.95)").fit(setup(runs))
+
+
+def test_components_of_faint_images_are_not_lost_to_rounding() -> None:
+    """With more images than pixels the covariance was taken in float32, a difference of numbers much larger than it."""
+    x = 0.9 + 0.001 * torch.randn(500, 64, generator=torch.Generator().manual_seed(0)) * torch.linspace(1, 0.1, 64)
+    _, axes, variances = principal_components(x)
+    values, vectors = torch.linalg.eigh(torch.cov(x.double().T))
+    assert torch.allclose(variances.double(), values.flip(0), rtol=1e-3)
+    assert torch.allclose(
+        (axes.double() @ vectors.flip(1)[:, :20]).abs().diagonal(), torch.ones(20).double(), atol=0.02
+    )

@@ -90,3 +90,11 @@ def test_looking_at_features_moves_nothing_in_a_network_that_trains() -> None:
     assert torch.equal(features(net, "1", x), wanted)
     assert all(map(torch.equal, net.buffers(), before))
     assert net.training
+
+
+def test_features_that_cannot_be_compared_are_refused() -> None:
+    for measure in (frechet_distance, precision_and_recall):
+        with pytest.raises(InputError, match="of 3 and of 4 values"):
+            measure(torch.zeros(9, 3), torch.zeros(9, 4))
+        with pytest.raises(InputError, match="no numbers"):
+            measure(torch.zeros(9, 3), torch.full((9, 3), torch.nan))

@@ -400,3 +400,23 @@ def test_parts_that_were_exchanged_are_made_again(kept: SimpleNamespace, caplog:
         again = codes(kept)
     assert torch.equal(again, first)
     assert caplog.text.count("does not hold the codes") == 2
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_no_code_leaves_the_prior_wherever_the_search_begins(steps: int) -> None:
+    class Far(nn.Module):
+        def forward(self, x: Tensor, _: Tensor) -> Tensor:
+            return torch.full((len(x), 6), 7.0)
+
+    x, y, _ = drawn()
+    search = Recovery(steps=steps, lr=1e-4)
+    for start in (None, torch.full((12, 6), 7.0)):
+        found, _ = recover(network(encoder=Far()), x, y, search, start=start)
+        assert float(found.abs().max()) <= 3
+
+
+def test_images_that_are_none_are_refused() -> None:
+    x, y, _ = drawn()
+    for wrong in ((255 * x).to(torch.uint8), x.double(), x[:0], x * torch.nan):
+        with pytest.raises(InputError, match="float32 images without NaN"):
+            recover(network(), wrong, y[: len(wrong)], Recovery(steps=1))

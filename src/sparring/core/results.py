@@ -160,10 +160,11 @@ class Provenance:
 class Evaluation:
     """One model's verdict under one threat.
 
-    `robust` is the share right on the clean example and under every listed attack; `robust_confidence` is read on each
-    example's worst image. `adaptation` names what the model's modules called for and the attacks did: "bpda", "eot";
-    `detected` what no module had said and was found out. `audit`: every check, those that raised one of `flags` too.
-    `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
+    `robust` is the share right on the clean example, under every listed attack, and under whatever else was tried:
+    `otherwise` says how many examples fell to that alone, to the curve's attack or the audit's. `robust_confidence` is
+    read on each example's worst image. `adaptation` names what the model's modules called for and the attacks did:
+    "bpda", "eot"; `detected` what no module had said and was found out. `audit`: every check, those that raised one of
+    `flags` too. `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
     `certified`: what is proven beside what was tried, where the model is one of which something can be.
     `means`: what attacks were limited to by who judged (`max_forwards`, `draws`, `precision`), where it was anything.
     `seeds`: of the trainings whose figures these are the means of, with intervals over them; of one if it is empty.
@@ -191,6 +192,7 @@ class Evaluation:
     calibration: Calibration | None = None
     robust_calibration: Calibration | None = None
     examples: int = 0
+    otherwise: int = 0
     statistics: NormStatistics = "running"
     seeds: tuple[int, ...] = ()
     certified: Certified | None = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparring.attacks import Adversarial, Attack
 from sparring.attacks.given import check_labels
 from sparring.attacks.losses import margin, succeeded
+from sparring.core.fingerprint import fingerprints
 from sparring.core.results import Arrays, Attacked
 from sparring.core.statistics import share
 from sparring.core.threat import ThreatModel
@@ -18,12 +19,16 @@ from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import Nearest, predictions
 
+SLACK = 1e-6  # by which rounding may leave the ball, in units of its size
+Found = tuple[Tensor, Adversarial]  # places of examples, and what an attack did to them
+
 
 @dataclass(frozen=True)
 class Bout:
     """Logits (N, K) on the clean images and on each example's worst one; who fell to which attack; the nearest.
 
-    `spent`: the passes, forward and backward, that each attack has spent on each example.
+    `spent`: the passes, forward and backward, that each attack has spent on each example. `otherwise`: who fell to none
+    of the attacks, but to what the curve or the audit tried besides.
     """
 
     x: Tensor
@@ -36,6 +41,7 @@ class Bout:
     worst: Tensor
     worst_x: Tensor
     nearest: Nearest
+    otherwise: Tensor
 
     @staticmethod
     def fight(
@@ -64,7 +70,20 @@ class Bout:
             broken = succeeded(worst, y)
             worse = inside & ((fell & ~broken) | ((fell == broken) & (found > worst_margin)))
             worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
-        return Bout(x, y, clean, fallen, distances, attacked, spent, worst, worst_x, nearest)
+        otherwise = torch.zeros(len(y), dtype=torch.bool)
+        return Bout(x, y, clean, fallen, distances, attacked, spent, worst, worst_x, nearest, otherwise)
+
+    def also(self, found: Sequence[Found], eps: float) -> "Bout":
+        """Return the bout with what else fell within `eps`: whoever broke it, an example does not stand."""
+        worst, worst_x, otherwise = self.worst.clone(), self.worst_x.clone(), self.otherwise.clone()
+        distance, logits = self.nearest.distance.clone(), self.nearest.logits.clone()
+        for places, outcome in found:
+            inside = outcome.distance <= eps + SLACK * max(1.0, eps)
+            fell = outcome.success & inside & (self.standing & ~otherwise)[places]
+            new = places[fell]
+            worst[new], worst_x[new], otherwise[new] = outcome.logits[fell], outcome.x[fell], True
+            distance[new], logits[new] = outcome.distance[fell].clamp(max=eps), outcome.logits[fell]
+        return replace(self, worst=worst, worst_x=worst_x, otherwise=otherwise, nearest=Nearest(distance, logits))
 
     @property
     def right(self) -> Tensor:
@@ -73,15 +92,17 @@ class Bout:
 
     @property
     def standing(self) -> Tensor:
-        """Which examples are right on the clean image and under every attack, (N,)."""
-        return self.right & ~torch.stack([torch.zeros_like(self.right), *self.fallen.values()]).any(0)
+        """Which examples are right on the clean image and under all that was tried, (N,)."""
+        return self.right & ~torch.stack([self.otherwise, *self.fallen.values()]).any(0)
 
     def flags(self, ids: Tensor) -> Arrays:
-        """Return per-example truth: right on the clean image, right under each attack, how near what fools it lies."""
+        """Return per-example truth: which it is, right when clean and under attack, how near what fools it lies."""
         under = {f"correct/{name}": (~fell).numpy() for name, fell in self.fallen.items()}
         distance = {f"distance/{name}": found.numpy() for name, found in self.distances.items()}
         distance["distance/nearest"] = self.nearest.distance.numpy()
-        return {"ids": ids.numpy(), "correct/clean": self.right.numpy(), **under, **distance}
+        clean, standing = self.right.numpy(), self.standing.numpy()
+        named = {"ids": ids.numpy(), "fingerprints": fingerprints(self.x, self.y)}
+        return {**named, "correct/clean": clean, **under, "standing": standing, **distance}
 
 
 def _outcome(

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from sparring.attacks.losses import succeeded
+from sparring.core.errors import InputError
 from sparring.core.results import Bin, Calibration, Estimate
 from sparring.core.statistics import TAIL
 
@@ -18,6 +19,8 @@ def calibration(logits: Tensor, y: Tensor, bins: int = BINS) -> Calibration:
     Expected calibration error: over equal bins of confidence, the mean of |accuracy - confidence|, each weighed by its
     share of the images. Its interval is the basic bootstrap's, which takes off the bias that the absolute value brings.
     """
+    if bins < 1:
+        raise InputError(f"calibration: bins must be at least 1, not {bins}")
     confidence = torch.softmax(logits.double(), dim=1).amax(1).nan_to_num(1).numpy()
     right = (~succeeded(logits, y)).numpy().astype(np.float64)
     # a bin holds its upper end, as torchmetrics and the authors have it

@@ -32,13 +32,16 @@ class Compared:
 def compare(first: Evaluation, second: Evaluation) -> tuple[Compared, ...]:
     """Compare two evaluations example by example, on those that both have, under the attacks that both have.
 
-    Raises InputError if data, split or threat differ, if they share no example or no attack, or if the flags of single
-    examples are not at hand (a record read without its arrays).
+    Raises InputError if data, split, threat, the statistics of batch norm or what attacks were limited to differ, if
+    they share no example or no attack, if an example is another image in one than in the other, or if the flags of
+    single examples are not at hand (a record read without its arrays).
     """
     for what, one, other in (
         ("data", first.data, second.data),
         ("split", first.split, second.split),
         ("threat", first.threat, second.threat),
+        ("kind of statistics", first.statistics, second.statistics),
+        ("limit of the attacks", _limits(first), _limits(second)),
     ):
         if one != other:
             raise InputError(f"compare: the two have another {what}: {one} and {other}")
@@ -50,8 +53,24 @@ def compare(first: Evaluation, second: Evaluation) -> tuple[Compared, ...]:
     _, rows, others = np.intersect1d(first.arrays["ids"], second.arrays["ids"], return_indices=True)
     if not len(rows):
         raise InputError("compare: the two have no example in common")
+    _check_images(first, second, rows, others)
     ours, theirs = _flags(first, attacks, rows), _flags(second, attacks, others)
     return tuple(_compared(what, ours[what], theirs[what]) for what in ours)
+
+
+def _limits(evaluation: Evaluation) -> str:
+    return ", ".join(f"{name}={value}" for name, value in sorted(evaluation.means.items())) or "none"
+
+
+def _check_images(first: Evaluation, second: Evaluation, rows: NDArray[np.int64], others: NDArray[np.int64]) -> None:
+    """Raise InputError if an example's number means two images; older records do not say."""
+    known = "fingerprints"
+    if not {known} <= set(first.arrays) & set(second.arrays):
+        return
+    differ = (first.arrays[known][rows] != second.arrays[known][others]).nonzero()[0]
+    if len(differ):
+        number = int(first.arrays["ids"][rows[differ[0]]])
+        raise InputError(f"compare: example {number} is another image, or has another label, in one than in the other")
 
 
 def _flags(evaluation: Evaluation, attacks: list[str], rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:

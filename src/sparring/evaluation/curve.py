@@ -68,13 +68,14 @@ def worst_case_curve(
     nearest: Nearest,
     ids: Tensor,
     conditions: Conditions,
-) -> Curve:
+) -> tuple[Curve, list[tuple[Tensor, Adversarial]]]:
     """Attack at each eps only what nothing is known to break there, so no work is done twice and accuracy never rises.
 
     `clean` (N, K) are the logits on the original images; `nearest` is what is known from other attacks, which at every
     eps from its distance on counts as broken. Each attack begins where the one at the eps before ended, pushed out to
-    the larger ball.
+    the larger ball. Returns the curve, and what was done at each eps: places of examples, and what became of them.
     """
+    found: list[tuple[Tensor, Adversarial]] = []
     logits, reached = clean.clone(), x.clone()
     points, before = [_point(0.0, logits, y)], 0.0
     for value in sorted(set(eps) - {0.0}):
@@ -84,11 +85,12 @@ def worst_case_curve(
         if len(left):
             start = pushed(reached[left], x[left], value / before) if before else None
             within = replace(threat, eps=value)
-            found, _ = conditions.run(attack, model, x[left], y[left], within, ids=ids[left], start=start)
-            logits[left], reached[left] = found.logits, found.x
+            outcome, _ = conditions.run(attack, model, x[left], y[left], within, ids=ids[left], start=start)
+            logits[left], reached[left] = outcome.logits, outcome.x
+            found.append((left, outcome))
         before = value
         points.append(_point(value, logits, y))
-    return Curve(repr(attack), threat.name, worst_case=True, points=tuple(points))
+    return Curve(repr(attack), threat.name, worst_case=True, points=tuple(points)), found
 
 
 def pushed(x_adv: Tensor, x: Tensor, factor: float) -> Tensor:

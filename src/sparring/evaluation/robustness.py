@@ -109,6 +109,7 @@ def evaluate(
     if audit == "full":
         subject = replace(subject, probes=FULL, full=True, twins=lambda: _twins(subject, to_learn_from))
     checked, flags = ((), ()) if audit == "off" else audited(subject)
+    subject = replace(subject, bout=subject.bout.also(subject.found, threat.eps))
     record = _record(subject, given, _grid(threat, subject.bout.x) if curve is None else curve)
     provenance = watch.provenance(seed=seed, device=str(device_of(model, given.x)))
     return replace(record, model=name, audit=checked, flags=flags, provenance=provenance)
@@ -135,9 +136,10 @@ def _fought(
 
 def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluation:
     """Return the record, but for its name, its audit and its provenance."""
-    bout, threat, conditions = subject.bout, subject.threat, subject.conditions
+    threat, conditions, climb = subject.threat, subject.conditions, ATTACKS.parse(CURVE_ATTACK)
+    curves, bout = _curves(climb, subject, given, eps)
     clean, worst = confidence(bout.clean, bout.y), confidence(bout.worst, bout.y)
-    climb, shown = ATTACKS.parse(CURVE_ATTACK), gallery(bout, given.ids)
+    shown = gallery(bout, given.ids)
     shown |= at_every_eps(climb, subject.model, bout, given.ids, threat, eps, conditions)
     return Evaluation(
         model="",
@@ -158,7 +160,8 @@ def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluati
         robust=worst.accuracy,
         robust_confidence=worst,
         attacked=bout.attacked,
-        curves=_curves(climb, subject, given, eps),
+        otherwise=int(bout.otherwise.sum()),
+        curves=curves,
         flags=(),
         provenance=NOWHERE,
         certified=subject.certified,
@@ -205,11 +208,12 @@ def _grid(threat: ThreatModel, x: Tensor) -> tuple[float, ...]:
     return tuple(sorted({min(threat.eps * part, most) for part in CURVE_GRID}))
 
 
-def _curves(climb: Attack, subject: Subject, given: Examples, eps: Sequence[float]) -> tuple[Curve, ...]:
-    if not eps:
-        return ()
+def _curves(climb: Attack, subject: Subject, given: Examples, eps: Sequence[float]) -> tuple[tuple[Curve, ...], Bout]:
+    """Return the curve, if one is asked for, and the bout with what it broke within the threat's own eps."""
     bout = subject.bout
-    curve = worst_case_curve(
+    if not eps:
+        return (), bout
+    curve, found = worst_case_curve(
         climb,
         subject.model,
         bout.x,
@@ -221,4 +225,4 @@ def _curves(climb: Attack, subject: Subject, given: Examples, eps: Sequence[floa
         ids=given.ids,
         conditions=subject.conditions,
     )
-    return (curve,)
+    return (curve,), bout.also(found, subject.threat.eps)

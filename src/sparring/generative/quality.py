@@ -42,6 +42,7 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
     """
     if min(len(one), len(other)) < 2:
         raise InputError("frechet_distance: needs at least two images on either side")
+    _check_features("frechet_distance", one, other)
     means = one.mean(0) - other.mean(0)
     covariances = torch.cov(one.T).reshape(one.shape[1], -1), torch.cov(other.T).reshape(one.shape[1], -1)
     values, vectors = torch.linalg.eigh(covariances[0])
@@ -58,7 +59,15 @@ def precision_and_recall(real: Tensor, made: Tensor) -> tuple[Estimate, Estimate
     """
     if min(len(real), len(made)) <= NEAREST:
         raise InputError(f"precision_and_recall: needs more than {NEAREST} images on either side")
+    _check_features("precision_and_recall", real, made)
     return _among(made, real), _among(real, made)
+
+
+def _check_features(what: str, one: Tensor, other: Tensor) -> None:
+    if one.shape[1] != other.shape[1]:
+        raise InputError(f"{what}: features of {one.shape[1]} and of {other.shape[1]} values cannot be compared")
+    if not bool(one.isfinite().all() & other.isfinite().all()):
+        raise InputError(f"{what}: features hold values that are no numbers (NaN or infinite)")
 
 
 def _among(points: Tensor, others: Tensor) -> Estimate:

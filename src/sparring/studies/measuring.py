@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Crafting, Learned
@@ -241,11 +240,10 @@ def _honest(evaluation: Evaluation) -> "Reading":
     """Return what the honest attacks leave, read as the protocol's figures are."""
     assert evaluation.calibration is not None
     assert evaluation.robust_calibration is not None
-    right = {name: evaluation.arrays[f"correct/{name}"] for name in ("clean", *evaluation.attacked)}
     return Reading(
         {"clean": evaluation.clean_confidence, "adversarial": evaluation.robust_confidence},
         {"clean": evaluation.calibration, "adversarial": evaluation.robust_calibration},
-        {"clean": right["clean"], "adversarial": np.logical_and.reduce(list(right.values()))},
+        {"clean": evaluation.arrays["correct/clean"], "adversarial": evaluation.arrays["standing"]},
     )
 
 

@@ -83,8 +83,11 @@ def principal_components(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return of points (N, D) the mean (D,), the principal axes (K, D), largest first, and the variance along each.
 
     scikit-learn's; but where there are fewer points than values, from the eigenvectors of their products with each
-    other, an (N, N) matrix, which spares the decomposition of a matrix as wide as an image.
+    other, an (N, N) matrix, which spares the decomposition of a matrix as wide as an image. Points that are all alike
+    have no axes.
     """
+    if bool((x == x[0]).all()):
+        return x[0], x[:0], x.new_zeros(0)
     if len(x) > x.shape[1]:
         # in double: the covariance is a difference of large numbers where the images differ little
         fit = decomposition.PCA(svd_solver="covariance_eigh").fit(x.double().numpy())

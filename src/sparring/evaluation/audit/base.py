@@ -1,7 +1,7 @@
 """What a check is, what it may look at, and how much more than was found a check must find before it says so."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -14,7 +14,7 @@ from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.core.results import Certified, Estimate, NormStatistics, Outcome
 from sparring.core.statistics import clopper_pearson
 from sparring.core.threat import ThreatModel
-from sparring.evaluation.bout import Bout
+from sparring.evaluation.bout import Bout, Found
 from sparring.evaluation.conditions import Conditions
 from sparring.evaluation.curve import predictions
 from sparring.evaluation.detection import differ
@@ -42,7 +42,7 @@ class Subject:
 
     `model` as it was attacked, `bare` as it was handed in, `detected` the difference; `bout`: images, labels, clean
     logits and what the `attacks` did. `probes`: how many examples a check may attack. `twins`: networks like the bare
-    one, trained anew, by name (none unless the audit is full).
+    one, trained anew, by name (none unless the audit is full). `found`: what the checks' own attacks did.
     """
 
     model: nn.Module
@@ -59,6 +59,7 @@ class Subject:
     certified: Certified | None = None
     full: bool = False
     twins: Callable[[], Mapping[str, nn.Module]] = dict
+    found: list[Found] = field(default_factory=list)
 
     @cached_property
     def right(self) -> Tensor:
@@ -98,6 +99,7 @@ class Subject:
         if naive:
             conditions = conditions.naive()
         found, _ = conditions.run(attack, self.model, x, y, threat or self.threat, ids=self.ids[places])
+        self.found.append((places, found))
         return found
 
     def moves(self, places: Tensor) -> bool:

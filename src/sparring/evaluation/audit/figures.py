@@ -9,11 +9,11 @@ from sparring.attacks.losses import succeeded
 from sparring.core.randomness import seeded
 from sparring.core.statistics import clopper_pearson, mcnemar_p
 from sparring.evaluation.audit.base import SIGNIFICANT, Finding, Subject
+from sparring.evaluation.bout import SLACK
 from sparring.evaluation.certify import SELECT, votes
 from sparring.evaluation.curve import predictions
 
 ASKED = 500  # examples of which label leaking is asked
-SLACK = 1e-6  # by which rounding may leave the ball, in units of its size
 LEVELS = 255
 WITHOUT_STEPS = (UniformNoise, Universal, Learned, Transfer, Square, HopSkipJump)  # along each image's own gradient
 FLATTERS = 0.25  # more that one step leaves than many: a figure that should not be quoted
