@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import sparring
 from sparring import evaluate
 from sparring.attacks import PGD, Attack, Crafting, Oracle
 from sparring.attacks.transfer import Transfer
@@ -166,3 +168,44 @@ def test_the_record_says_what_the_attacks_adapted_to(net: nn.Module, data: Simpl
     assert next(iter(random.attacked.values())).backwards > 20
     few = evaluate(nn.Sequential(Noisy(), net), (data.x, data.y), "linf(0.01)", **settings, crafting=Crafting(draws=2))
     assert next(iter(few.attacked.values())).backwards <= 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slack(Attack):
+    """Finds nothing."""
+
+    name = "slack"
+    source = "nowhere"
+    kind = "budget"
+
+    def perturb(self, oracle: Oracle, x: Tensor, y: Tensor, threat: ThreatModel, **_: object) -> Tensor:
+        oracle.logits(x)
+        return x
+
+
+def test_what_the_curve_or_the_audit_fools_does_not_stand(net: nn.Module, make_data: Callable) -> None:
+    """The figure in the table and the curve at the same eps were of different images."""
+    data: SimpleNamespace = make_data(net, 30)
+    given, threat = (data.x, data.y), "linf(0.1)"
+    alone = evaluate(net, given, threat, Slack(), curve=(), audit="off")
+    assert (alone.robust, alone.otherwise) == (alone.clean, 0)
+    for verdict in (
+        evaluate(net, given, threat, Slack(), curve=(0.05, 0.1, 0.2), audit="off"),
+        evaluate(net, given, threat, Slack(), curve=()),
+        evaluate(net, given, threat, Slack(), curve=(0.05, 0.1, 0.2)),
+    ):
+        assert verdict.otherwise > 0
+        assert round(30 * verdict.robust.value) == round(30 * alone.robust.value) - verdict.otherwise
+        assert verdict.arrays["standing"].sum() == round(30 * verdict.robust.value)
+        assert verdict.robust_confidence.accuracy == verdict.robust
+        if verdict.curve is not None:
+            assert verdict.curve.points[2].accuracy == verdict.robust
+        (attacked,) = verdict.attacked.values()
+        assert attacked.accuracy == alone.robust
+
+
+def test_a_verdict_is_reported_by_itself(net: nn.Module, make_data: Callable, tmp_path: Path) -> None:
+    data: SimpleNamespace = make_data(net, 20)
+    page = sparring.report.write(evaluate(net, (data.x, data.y), "linf(0.1)", "fgsm()"), str(tmp_path / "mine"))
+    assert page == tmp_path / "mine" / "report.html"
+    assert "Sequential" in page.read_text("utf-8")

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sparring import attacks, data, defences, models
+    from sparring import attacks, data, defences, models, report
     from sparring.attacks import Adversarial, Attack, run
     from sparring.core.errors import InputError, TrainingError
     from sparring.core.results import Estimate, Evaluation
@@ -41,7 +41,7 @@ _HOMES = {
     "load": "sparring.models.saved",
     "run_study": "sparring.studies",
 }
-_PACKAGES = ("attacks", "data", "defences", "models")
+_PACKAGES = ("attacks", "data", "defences", "models", "report")
 
 __all__ = [
     "L1",
@@ -62,6 +62,7 @@ __all__ = [
     "fit",
     "load",
     "models",
+    "report",
     "run",
     "run_study",
 ]

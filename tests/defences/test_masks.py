@@ -267,7 +267,7 @@ def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
 def test_images_that_do_not_fit_are_refused() -> None:
     for call, shape, said in (
         ("jpeg()", (2, 8, 8), "one channel or three"),
-        ("median(size=9)", (1, 4, 4), "too large"),
+        ("median(size=10)", (1, 4, 4), "too large"),
         ("downsample(factor=0.1)", (1, 4, 4), "leaves no pixel"),
     ):
         with pytest.raises(InputError, match=said):

@@ -194,3 +194,10 @@ class StudyResult:
     generatives: tuple[GenerativeRow, ...] = ()
     geometries: tuple[Geometry, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+
+def alone(evaluation: Evaluation) -> StudyResult:
+    """Return a result that holds this one evaluation, so that it can be reported like a study."""
+    row = Row(evaluation.model, "", "", "", (), (), (), evaluation)
+    title, data = f"Evaluation of {evaluation.model}", f"{evaluation.data}, {evaluation.split}"
+    return StudyResult("evaluation", title, "", f"On {data}.", "", (row,), None, (), evaluation.provenance)

@@ -3,18 +3,22 @@
 from pathlib import Path
 
 from sparring.core.files import replacing
-from sparring.core.study_results import StudyResult
+from sparring.core.results import Evaluation
+from sparring.core.study_results import StudyResult, alone
 
 
-def write(result: StudyResult, folder: Path, *, command: str = "") -> Path:
+def write(result: StudyResult | Evaluation, folder: Path | str, *, command: str = "") -> Path:
     """Write `folder/report.html`, and its figures as PNG and SVG in `folder/figures/`; return the page's path.
 
-    The page is one file that needs no network. `command` is what makes it again, as the page prints it; without it
-    the page prints the command in the record. Nothing is ever half written.
+    `result`: a study's, or what `sparring.evaluate` returned. The page is one file that needs no network. `command` is
+    what makes it again, as the page prints it; without it the page prints the command in the record. Nothing is ever
+    half written.
     Raises InputError when the folder cannot be written or the disk is full.
     """
     from sparring.report import figures, html  # here, because Matplotlib and Jinja take most of a second to import
 
+    result = alone(result) if isinstance(result, Evaluation) else result
+    folder = Path(folder)
     figures.write(result, folder / "figures")
     page = folder / "report.html"
     with replacing(page) as part:
