@@ -10,6 +10,7 @@ from sparring.core.results import Estimate
 
 Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 TAIL = 0.025
+ALIKE = 1e-12  # how far figures that are alike to the last digit may lie apart
 
 
 def share(successes: int, n: int) -> Estimate:
@@ -69,10 +70,11 @@ def paired_difference(only_one: int, only_other: int, n: int) -> Estimate:
 def paired_p(values: Sequence[float]) -> float:
     """Return the two-sided p-value of the paired t-test on differences.
 
-    NaN for fewer than two, if all are alike, and where one is not finite.
+    NaN for fewer than two, if all are alike (but for rounding: 0.61 - 0.51 is not 0.52 - 0.42), and where one is not
+    finite.
     """
     n = len(values)
-    if n < 2 or not all(map(math.isfinite, values)) or stdev(values) == 0:
+    if n < 2 or not all(map(math.isfinite, values)) or max(values) - min(values) < ALIKE:
         return math.nan
     return 2 * float(stdtr(n - 1, -abs(fmean(values)) * math.sqrt(n) / stdev(values)))
 

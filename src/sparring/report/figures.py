@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from sparring.core.files import replacing
 from sparring.core.results import Estimate
 from sparring.core.study_results import Geometry, Row, StudyResult
-from sparring.report import certificates, geometry, panels, series, sheets, strips, verdict
+from sparring.report import certificates, geometry, panels, series, sheets, strips
 from sparring.report.format import shorten
+from sparring.report.ranking import ranking
 from sparring.report.style import LIGHT, style
 
 _SETTINGS: Any = {
@@ -70,7 +71,7 @@ def verdicts(rows: Sequence[Row]) -> Figure | None:
     """Draw robust accuracy with its intervals, best first, and clean accuracy beside it."""
     if not rows:
         return None
-    ranked = verdict.ranking(rows)
+    ranked = ranking(rows)
     figure = Figure(figsize=(6.5, 0.9 + 0.36 * len(rows)), layout="constrained")
     axes = figure.subplots()
     for place, entry in enumerate(ranked):

@@ -93,11 +93,11 @@ def shorten(name: str, width: int) -> str:
     return f"{name[: width - tail - 1]}…{name[-tail:]}"
 
 
-def listed(items: list[str]) -> str:
-    """Join items as a sentence does: `a`, `a and b`, `a, b and c`."""
+def listed(items: list[str], word: str = "and") -> str:
+    """Join items as a sentence does: `a`, `a and b`, `a, b and c`; or by another word than "and"."""
     if len(items) < 2:
         return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
+    return f"{', '.join(items[:-1])} {word} {items[-1]}"
 
 
 def _special(value: float) -> str:

@@ -25,6 +25,7 @@ from sparring.report import (
     gallery,
     geometry,
     panels,
+    ranking,
     remake,
     series,
     sheets,
@@ -94,8 +95,9 @@ def _of_rows(rows: Sequence[Row], budget: int) -> dict[str, Any]:
     return {
         "crossing": crossing.tables(rows),
         "series": max((panel.lines for panel in series.panels(rows)), key=len, default=()),
-        "ranking": verdict.ranking(rows),
+        "ranking": ranking.ranking(rows),
         "headline": verdict.headline(rows),
+        "remarks": verdict.remarks(rows),
         "failures": verdict.grouped(rows, "fail"),
         "warnings": verdict.grouped(rows, "warn"),
         "notes": verdict.raised(rows, "note"),

@@ -1,23 +1,19 @@
-"""The answer at a glance: which defence to trust, and what stands against trusting a result."""
+"""The answer at a glance: which defence holds up best, what it costs, and what stands against trusting the figure."""
 
 import math
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sparring.core.results import Estimate, Flag
+from sparring.core.results import Flag
 from sparring.core.study_results import Row
 from sparring.report import format
+from sparring.report.ranking import alike, failed, judged, ranking, trusted
 
+LITTLE = 0.2  # of the examples right under every attack: who keeps no more does not hold up
+MANY = 5  # names, above which a sentence gives their number
 
-@dataclass(frozen=True)
-class Ranked:
-    """A row's place by robust accuracy; no place where a check failed or there is no figure."""
-
-    place: int | None
-    index: int
-    row: Row
-    failed: bool
+_MOST_FREQUENT = re.compile(r"([\d.]+)% are of the most frequent class")  # where alone a record has that share
 
 
 @dataclass(frozen=True)
@@ -26,18 +22,6 @@ class Raised:
 
     name: str
     flag: Flag
-
-
-def ranking(rows: Sequence[Row]) -> tuple[Ranked, ...]:
-    """Rank the rows by robust accuracy; those that cannot be trusted follow, without a place."""
-    order = sorted(range(len(rows)), key=lambda i: (not _trusted(rows[i]), _nan_last(rows[i].evaluation.robust)))
-    places = {index: place for place, index in enumerate((i for i in order if _trusted(rows[i])), start=1)}
-    return tuple(Ranked(places.get(i), i, rows[i], failed(rows[i])) for i in order)
-
-
-def failed(row: Row) -> bool:
-    """Say whether a check failed, so that the row's result cannot be trusted."""
-    return any(flag.severity == "fail" for flag in row.evaluation.flags)
 
 
 def raised(rows: Sequence[Row], *severities: str) -> tuple[Raised, ...]:
@@ -60,83 +44,129 @@ def common(values: Sequence[str]) -> str:
 
 
 def headline(rows: Sequence[Row]) -> str:
-    """Answer in a sentence or two which defence to trust."""
+    """Answer in one sentence which defence holds up best."""
+    sound = [row for row in rows if trusted(row)]
+    group = alike(rows)
     if not rows:
         return "This study has no rows."
-    places = [ranked.row for ranked in ranking(rows) if ranked.place is not None]
-    if not places:
-        return "No result here can be trusted: see the failed checks."
-    threats = list(dict.fromkeys(row.evaluation.threat for row in places))
-    if len(threats) > 1:
-        answer = f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
-        return " ".join([answer, *_unaudited(rows), *_left_out(rows)])
-    ways = Counter(map(_judged, places))
-    usual = max(ways, key=lambda way: (ways[way], -len(way[3]), len(way[2])))  # of as many: the least limited attacks
-    alike = [row for row in places if _judged(row) == usual]
-    others = [row.name for row in places if row not in alike]
-    sentences = [_answer(alike), *_undecided(alike), *_otherwise(others), *_unaudited(rows)]
-    return " ".join(sentences + _left_out(rows))
+    if not sound:
+        why = "see the failed checks" if any(map(failed, rows)) else "there is no figure"
+        return f"No result here can be trusted: {why}."
+    if not group:
+        threats = list(dict.fromkeys(row.evaluation.threat for row in sound))
+        return f"The rows faced different threats ({format.listed(threats)}); compare only those that share one."
+    return _answer(group)
 
 
-def _judged(row: Row) -> tuple[str, str, tuple[str, ...], tuple[tuple[str, str], ...]]:
-    """Return how a row was judged: results that were not judged alike have no order."""
-    of = row.evaluation
-    return of.data, of.split, tuple(of.attacked), tuple(sorted(of.means.items()))
+def remarks(rows: Sequence[Row]) -> list[str]:
+    """Say what the answer costs, how sure it is, who was audited, and whom it leaves out."""
+    group = alike(rows)
+    told = [*_cost(group[0], rows), *_undecided(rows, group[0])] if group else []
+    return [*told, *_audited(rows, group), *_left_out(rows, group)]
 
 
-def _otherwise(names: list[str]) -> list[str]:
-    if not names:
-        return []
-    who = f"{len(names)} others" if len(names) > 3 else format.listed(names)
-    was = "was" if len(names) == 1 else "were"
-    return [f"{who} {was} judged otherwise (other data, attacks or means), and cannot be held against these."]
-
-
-def _answer(places: Sequence[Row]) -> str:
-    best = places[0]
-    robust, classes = best.evaluation.robust, len(best.evaluation.classes)
+def _answer(group: Sequence[Row]) -> str:
+    """Say which is best; without the word "trust" where nothing was audited, or where there is little to trust."""
+    best, robust = group[0], group[0].evaluation.robust
     kept = f"right on {format.with_interval(robust)} of the examples under every attack"
-    if classes and robust.low <= 1 / classes:
-        subject = f"The best, {best.name}, is" if len(places) > 1 else f"{best.name} is"
-        return f"Trust none of these. {subject} {kept}: no better than guessing among {classes} classes."
-    if len(places) == 1:
-        return f"{best.name} is {kept}."
-    return f"Trust {best.name} first: it is {kept}."
+    if guess := _no_better_than(best):
+        return f"{_weak(group, kept)}, no better than {guess}."
+    if robust.value < LITTLE:
+        return f"{_weak(group, kept)}."
+    if not best.evaluation.audit:
+        return f"Highest figure: {best.name}, {kept}." if len(group) > 1 else f"{best.name} is {kept}."
+    return f"Trust {best.name} first: it is {kept}." if len(group) > 1 else f"{best.name} is {kept}."
 
 
-def _undecided(places: Sequence[Row]) -> list[str]:
-    """Name the rows whose intervals overlap the best one's, since their order is chance."""
-    best = places[0].evaluation
-    close = [row.name for row in places[1:] if row.evaluation.robust.high >= best.robust.low]
+def _weak(group: Sequence[Row], kept: str) -> str:
+    name = group[0].name
+    if len(group) == 1:
+        return f"{name} does not hold up: it is {kept}"
+    return f"None of these holds up. The least bad, {name}, is {kept}"
+
+
+def _no_better_than(row: Row) -> str:
+    """Name the guess that is right as often, if there is one: any class, or the most frequent one."""
+    robust, classes = row.evaluation.robust, len(row.evaluation.classes)
+    seen = [check.evidence for check in row.evaluation.audit if check.check == "guessing"]
+    found = _MOST_FREQUENT.search(" ".join(seen))
+    worst = robust.value if math.isnan(robust.low) else robust.low
+    if found and worst <= float(found[1]) / 100:
+        return f"always naming the most frequent class ({found[1]} %)"
+    return f"guessing among {classes} classes" if classes and worst <= 1 / classes else ""
+
+
+def _cost(best: Row, rows: Sequence[Row]) -> list[str]:
+    """Say what the best one's robustness costs in clean accuracy, against the highest on the same data."""
+    of = best.evaluation
+    peers = [row for row in rows if (row.evaluation.data, row.evaluation.split) == (of.data, of.split)]
+    peers = [row for row in peers if not math.isnan(row.evaluation.clean.value)]
+    if len(peers) < 2 or math.isnan(of.clean.value):
+        return []
+    top = max(peers, key=lambda row: row.evaluation.clean.value)
+    highest, clean = format.percent(top.evaluation.clean.value), format.percent(of.clean.value)
+    if clean == highest:
+        return [f"Its clean accuracy, {clean} %, is the highest here."]
+    points = f"{float(highest) - float(clean):.1f}"
+    return [f"Its clean accuracy is {clean} %, {points} points below the highest ({top.name}, {highest} %)."]
+
+
+def _undecided(rows: Sequence[Row], best: Row) -> list[str]:
+    """Name the rows that nothing tells from the best one, since their order is chance."""
+    close = [ranked.row.name for ranked in ranking(rows) if ranked.close]
     if not close:
         return []
-    named = f"those of {len(close)} others" if len(close) > 3 else f"that of {format.listed(close)}"
-    return [f"Its interval overlaps {named}, so their order is not settled."]
+    return [f"It is not settled that {best.name} beats {_who(close, 'or')}: chance explains the difference (≈)."]
 
 
-def _unaudited(rows: Sequence[Row]) -> list[str]:
-    """Name the rows that no check has looked at, so that none of them looks clean."""
-    names = [row.name for row in rows if not row.evaluation.audit]
-    if len(names) == len(rows) > 1:
-        return ["None of these results was audited."]
-    who = f"{len(names)} of these results" if len(names) > 3 else format.listed(names)
-    return [f"{who} {'was' if len(names) == 1 else 'were'} not audited."] if names else []
+def _audited(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
+    """Say whether the best one was audited, and name the rows that no check has looked at."""
+    bare = [row.name for row in rows if not row.evaluation.audit]
+    unknown = "so nothing says whether {} can be trusted"
+    if rows and len(bare) == len(rows):
+        them = "None of these results was" if len(rows) > 1 else "It was not"
+        return [f"{them} audited, {unknown.format('they' if len(rows) > 1 else 'it')}."]
+    best = group[0] if group else None
+    if best is None or best.evaluation.audit:
+        passed = [_passed(best)] if best else []
+        return [*passed, *([f"{_who(bare)} {_be(bare)} not audited."] if bare else [])]
+    others = [name for name in bare if name != best.name]
+    told = [f"It was not audited, {unknown.format('it')}."]
+    told += [f"Nor {_be(others)} {_who(others)}."] if others else []
+    audited = next((row for row in group if row.evaluation.audit), None)
+    return told + ([f"The highest of those audited: {_robust(audited)}."] if audited else [])
 
 
-def _left_out(rows: Sequence[Row]) -> list[str]:
+def _passed(row: Row) -> str:
+    warned = sum(check.outcome == "warn" for check in row.evaluation.audit)
+    return f"It was audited: no check failed{f', {warned} warned' if warned else ''}."
+
+
+def _left_out(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
     """Name the rows that have no place, by why."""
     failing = [row.name for row in rows if failed(row)]
-    blank = [row.name for row in rows if not failed(row) and not _trusted(row)]
-    return [
-        f"{format.listed(names)} {'is' if len(names) == 1 else 'are'} not ranked: {why}."
-        for names, why in ((failing, "a check failed"), (blank, "there is no figure"))
-        if names
-    ]
+    blank = [row.name for row in rows if not failed(row) and not trusted(row)]
+    apart = [row for row in rows if group and trusted(row) and judged(row) != judged(group[0])]
+    reasons = {
+        "a check failed": failing,
+        "there is no figure": blank,
+        "another threat was faced": [row.name for row in apart if _threat(row) != _threat(group[0])],
+        "judged otherwise (other data, attacks or limits)": [r.name for r in apart if _threat(r) == _threat(group[0])],
+    }
+    return [f"{_who(names)} {_be(names, 'are')} not ranked: {why}." for why, names in reasons.items() if names]
 
 
-def _trusted(row: Row) -> bool:
-    return not failed(row) and not math.isnan(row.evaluation.robust.value)
+def _threat(row: Row) -> str:
+    return row.evaluation.threat
 
 
-def _nan_last(robust: Estimate) -> float:
-    return math.inf if math.isnan(robust.value) else -robust.value
+def _robust(row: Row) -> str:
+    return f"{row.name}, {format.with_interval(row.evaluation.robust)}"
+
+
+def _who(names: list[str], word: str = "and") -> str:
+    return format.listed(names, word) if len(names) <= MANY else f"{len(names)} others"
+
+
+def _be(names: list[str], many: str = "were") -> str:
+    return many if len(names) != 1 else "was" if many == "were" else "is"
