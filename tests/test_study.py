@@ -1,18 +1,21 @@
 """A study: rows, search on the validation split, claims, results and report; and what it says of a bad file."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from sparring import report
 from sparring.core.errors import InputError
 from sparring.core.records import load
 from sparring.core.results import Confidence, Estimate
-from sparring.core.study_results import Figure, Row, StudyResult
+from sparring.core.study_results import Figure, Finding, Row, StudyResult
 from sparring.studies import read_plan, run_study, studies
+from sparring.studies.claims import decide
 from sparring.studies.expansion import expand
-from sparring.studies.findings import decide, flattery, reproduction
+from sparring.studies.findings import flattery, reproduction
 from sparring.studies.plan import ClaimPlan
 
 TOML = """
@@ -189,8 +192,6 @@ def test_a_bad_study_is_one_clear_line(tmp_path: Path, old: str, new: str, said:
 
 
 def row_with(figure: Figure, like: Row) -> Row:
-    from dataclasses import replace
-
     return replace(like, figures=(figure,))
 
 
@@ -205,7 +206,8 @@ def test_findings_follow_the_intervals(result: tuple[StudyResult, Path]) -> None
         return decide(claim, {"r": row}).verdict
 
     assert verdict("compatibility", 0.88) == "holds"
-    assert verdict("compatibility", 0.89) == "does not hold"  # the interval is not wholly above
+    assert verdict("compatibility", 0.89) == "not settled"  # the interval is neither wholly above nor below
+    assert verdict("compatibility", 0.93) == "does not hold"
     assert verdict("honest", 0.5) == "does not hold"
     assert [f.verdict for f in reproduction(row)] == ["holds"]
     assert [f.verdict for f in reproduction(row_with(Figure("adversarial accuracy", 0.8, good, bad, 0.06), like))] == [
@@ -213,6 +215,12 @@ def test_findings_follow_the_intervals(result: tuple[StudyResult, Path]) -> None
     ]
     assert [f.verdict for f in flattery(row)] == ["note"]
     assert not list(flattery(row_with(Figure("adversarial accuracy", 0.8, good, good, 0.06), like)))
+
+
+def test_what_is_not_settled_has_a_mark_of_its_own(result: tuple[StudyResult, Path], tmp_path: Path) -> None:
+    study = replace(result[0], findings=(Finding("c", "not settled", "s"),))
+    page = report.write(study, tmp_path, command="").read_text("utf-8")
+    assert '<span class="chip not-settled">? not settled</span>' in page
 
 
 def test_the_papers_figures_are_measured_on_the_studys_examples(result: tuple[StudyResult, Path]) -> None:

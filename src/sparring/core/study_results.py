@@ -6,6 +6,7 @@ from typing import Literal
 from sparring.core.results import SCHEMA_VERSION, Arrays, Calibration, Curve, Estimate, Evaluation, Provenance
 
 Unit = Literal["share", "number"]
+Verdict = Literal["holds", "does not hold", "not settled", "holds only by the paper's protocol", "note"]
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,13 @@ class Search:
 
 @dataclass(frozen=True)
 class Finding:
-    """A claim, whether it holds, and the sentence that says so."""
+    """A claim, whether it holds, and the sentence that says so.
+
+    It holds, or does not hold, where the whole 95 % interval is on that side; otherwise it is not settled.
+    """
 
     claim: str
-    verdict: Literal["holds", "does not hold", "holds only by the paper's protocol", "note"]
+    verdict: Verdict
     sentence: str
 
 
