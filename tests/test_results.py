@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sparring.core import records, results
 from sparring.core.errors import InputError
-from sparring.core.files import replacing
+from sparring.core.files import PART, replacing, sweep
 from sparring.core.results import Attacked, Confidence, Curve, CurvePoint, Estimate, Evaluation, Flag, Provenance
 from sparring.core.study_results import EpochMetrics, Figure, Finding, Row, Search, StudyResult, Trial
 
@@ -190,6 +190,23 @@ def test_saving_again_replaces_record_and_arrays(saved: Path) -> None:
     assert sorted(p.name for p in saved.parent.iterdir()) == ["evaluation.json", "evaluation.npz"]
 
 
+def test_records_whose_names_differ_after_a_dot_keep_their_own_arrays(tmp_path: Path) -> None:
+    for name, rows in (("linf-0.1", 3), ("linf-0.2", 9)):
+        replace(evaluation(), arrays={"ids": np.arange(rows)}).save(tmp_path / name)
+    found = [Evaluation.load(tmp_path / name).arrays["ids"] for name in ("linf-0.1", "linf-0.2")]
+    assert [len(ids) for ids in found] == [3, 9]
+
+
+def test_the_arrays_of_another_record_are_refused(saved: Path, tmp_path: Path) -> None:
+    replace(evaluation(), arrays={"ids": np.arange(9)}).save(tmp_path / "other.json")
+    (tmp_path / "other.npz").replace(saved.with_suffix(".npz"))
+    assert "another record" in refusal(lambda: Evaluation.load(saved), saved.with_suffix(".npz"))
+    raw = json.loads(saved.read_text(encoding="utf-8"))
+    del raw[records.STAMP]  # as older records are
+    saved.write_text(json.dumps(raw), encoding="utf-8")
+    assert len(Evaluation.load(saved).arrays["ids"]) == 9
+
+
 # ------------------------------------------------------------------------------------------------------ what is derived
 
 
@@ -356,7 +373,7 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
     with replacing(path) as part:
         part.write_text("one")
         assert not path.exists()
-        assert part.suffix == ".txt"
+        assert part.suffix == PART  # which no search for files of its kind finds
         assert part.parent == path.parent
     with path.open() as reader:
         with replacing(path) as part:
@@ -444,3 +461,12 @@ def test_a_record_is_read_without_torch(saved: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "0.8"
+
+
+def test_what_a_killed_process_left_half_written_is_taken_for_nothing_and_swept(tmp_path: Path) -> None:
+    code = "import os, sys; from pathlib import Path; from sparring.core.files import replacing\n"
+    code += "with replacing(Path(sys.argv[1])) as part: os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.json")], check=False)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    sweep(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -11,16 +11,19 @@ from filelock import FileLock
 
 from sparring.core.errors import InputError
 
+PART = ".part"  # of what is being written
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file of the same suffix to write; on success it becomes `path`, on failure it vanishes.
+    """Give a temporary file to write; on success it becomes `path`, on failure it vanishes.
+
+    A process that is killed leaves it behind, a hidden file in .part, which nothing takes for what is beside it.
 
     Raises InputError when the disk is full or the folder cannot be written; what stood at `path` is then still there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:80]}-", suffix=PART, dir=path.parent)
     except OSError as error:
         raise _refusal(path, error) from error
     os.close(handle)
@@ -34,6 +37,12 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _refusal(path, error) from error
     finally:
+        part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`; only for who knows that no other writes there now."""
+    for part in folder.glob(f".*{PART}"):
         part.unlink(missing_ok=True)
 
 

@@ -1,5 +1,6 @@
 """Records as files: dataclasses to JSON and back, their arrays beside it as npz."""
 
+import hashlib
 import json
 import math
 import zipfile
@@ -18,6 +19,7 @@ from sparring.core.results import SCHEMA_VERSION, Evaluation
 from sparring.core.study_results import GenerativeRow, Row, StudyResult
 
 DAMAGED = (OSError, ValueError, TypeError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)  # what numpy raises
+STAMP = "arrays_sha256"  # in the JSON alone: which npz was written with it
 R = TypeVar("R", Evaluation, StudyResult)
 
 
@@ -44,9 +46,11 @@ def save(record: Evaluation | StudyResult, path: Path) -> None:
     if path.suffix == ".npz":
         raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
     arrays = {f"{place}{key}": value for place, part in _with_arrays(record) for key, value in part.arrays.items()}
-    with replacing(path.with_suffix(".npz")) as temporary:
-        np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]  # numpy's stub takes the first key for a flag
-    text = json.dumps(_converter.unstructure(record), indent=1, allow_nan=False)
+    with replacing(_beside(path)) as temporary:
+        with temporary.open("wb") as file:  # numpy would add its suffix to a name
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes the first key for a flag
+        stamp = _sha256(temporary)
+    text = json.dumps(_converter.unstructure(record) | {STAMP: stamp}, indent=1, allow_nan=False)
     with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -66,8 +70,18 @@ def load(kind: type[R], path: Path) -> R:
         record = _converter.structure(raw, kind)
     except BaseValidationError as error:
         raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
-    _read_arrays(record, path.with_suffix(".npz"))
+    _read_arrays(record, _beside(path), raw.get(STAMP))
     return record
+
+
+def _beside(path: Path) -> Path:
+    """Return where a record's arrays are: names that differ after a dot only (linf-0.1, linf-0.2) share no file."""
+    return path.with_suffix(".npz") if path.suffix == ".json" else path.with_name(f"{path.name}.npz")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _with_arrays(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation | GenerativeRow | Row]]:
@@ -79,11 +93,16 @@ def _with_arrays(record: Evaluation | StudyResult) -> list[tuple[str, Evaluation
     return [*rows, *counted, *((f"generative {index}/", model) for index, model in enumerate(record.generatives))]
 
 
-def _read_arrays(record: Evaluation | StudyResult, path: Path) -> None:
-    """Fill in the arrays; a record whose npz was not kept (a committed result, say) is read without them."""
+def _read_arrays(record: Evaluation | StudyResult, path: Path, stamp: str | None) -> None:
+    """Fill in the arrays; a record whose npz was not kept (a committed result, say) is read without them.
+
+    `stamp`: the SHA-256 of the npz; None in older records, whose npz is believed.
+    """
     if not path.exists():
         return
     try:
+        if stamp is not None and _sha256(path) != stamp:
+            raise ValueError("it is another record's")
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             for place, part in _with_arrays(record):
                 part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})

@@ -43,8 +43,8 @@ class Parts(MutableMapping[int, Adversarial]):
         self._held[first] = part
         if self._folder is not None:
             arrays = {name: getattr(part, name).cpu().numpy() for name in FIELDS}
-            with replacing(self._file(self._folder, first)) as temporary:
-                np.savez(temporary, seconds=took, **arrays)
+            with replacing(self._file(self._folder, first)) as temporary, temporary.open("wb") as file:
+                np.savez(file, seconds=took, **arrays)
 
     def __delitem__(self, first: int) -> None:
         del self._held[first]

@@ -144,7 +144,8 @@ def side_by_side(one: Path, other: Path) -> list[tuple[Evaluation, Evaluation]]:
 
 
 def _evaluations(run: Run) -> list[Evaluation]:
-    files = sorted((run.path / "evaluations").glob("*.json"))
+    listed = sorted((run.path / "evaluations").glob("*.json"))
+    files = [file for file in listed if not file.name.startswith(".")]  # half written ones, of an older Sparring
     if not files:
         raise InputError(f"{run.path}: holds no evaluation; make one with: sparring evaluate {run.path} --threat ...")
     return [Evaluation.load(file) for file in files]
