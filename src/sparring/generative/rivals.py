@@ -21,6 +21,8 @@ KEPT = "average."  # before the names of the decoder's averaged values in the st
 class Rivals(GenerativeModel):
     """A decoder and a discriminator in turn: `discriminator_updates` on a batch, each with new codes, then the decoder.
 
+    The decoder learns on the last of these codes; the papers draw new ones for it, which costs a pass more.
+
     `latent`: the numbers in a code. `conditional`: both are told the classes. `width`: channels of the feature maps
     next to the image, doubled with each halving of its sides. `average`: the decay of the decoder's moving average,
     which is what is used. The discriminator has the recipe's optimiser or its own.
