@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sparring.attacks import ATTACKS, PGD
+from sparring.core.call import literal
 from sparring.core.errors import InputError
-from sparring.core.spec import Catalogue, Component, convert, literal, show_number, suggest
+from sparring.core.spec import Catalogue, Component, convert, show_number, suggest
 from sparring.core.spec import example as shown_example
 from sparring.core.threat import L2, THREATS, Linf
 
@@ -119,6 +121,42 @@ def test_str_leaves_defaults_out_and_repr_keeps_them() -> None:
     assert "restarts=1" in repr(PGD(steps=7))
     assert str(PGD()) == "pgd()"
     assert str(Apple(count=1, neighbour=Apple(count=2))) == "apple(count=1, neighbour=apple(count=2))"
+
+
+@pytest.mark.parametrize(
+    "fruit",
+    [
+        Apple(count=np.int64(3), weight=np.float64(0.1), ripe=np.bool_(False), sort=np.str_("cox")),
+        Apple(count=3, weight=1, sizes=[np.int64(1), 2], corner=np.array([0.25, 1])),
+        Basket("apple(count=1)", np.float32(0.5), ["apple(count=2)"]),
+    ],
+)
+def test_a_component_made_in_python_is_the_one_that_its_call_string_names(fruit: Fruit) -> None:
+    assert FRUITS.parse(repr(fruit)) == fruit
+    assert repr(FRUITS.parse(repr(fruit))) == repr(fruit)
+    assert hash(fruit) == hash(FRUITS.parse(str(fruit)))
+
+
+def test_whole_numbers_and_numpys_make_the_same_threat() -> None:
+    assert repr(Linf(1)) == repr(THREATS.parse("linf(1)")) == repr(Linf(np.float64(1)))
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: Apple(count="three"), "apple: count: expected a whole number, not 'three'"),
+        (lambda: Apple(count=1.5), "apple: count: expected a whole number, not 1.5"),
+        (lambda: Apple(count=1, colour="blue"), "'blue' is not one of"),
+        (lambda: Basket("aple(count=1)"), "did you mean 'apple'"),
+        (lambda: Basket(3), "basket: first: expected fruit"),
+        (lambda: Linf("far"), "linf: eps: expected a number, not 'far'"),
+        (lambda: PGD(steps="40"), "pgd: steps: expected a whole number, not '40'"),
+    ],
+)
+def test_what_does_not_fit_a_field_is_refused_in_python_as_in_a_call_string(
+    make: Callable[[], object], told: str
+) -> None:
+    assert told in refusal(make)
 
 
 def test_every_example_that_is_shown_can_be_used_once_what_is_required_is_filled_in() -> None:

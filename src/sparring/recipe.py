@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import device_of, predict
 from sparring.attacks.preparing import opened
+from sparring.core.call import literal
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
 from sparring.core.randomness import seeded
-from sparring.core.spec import Component, convert, literal, suggest
+from sparring.core.spec import Component, convert_fields, suggest
 from sparring.core.trainable import Learner, Setup
 from sparring.data import Dataset, Source
 from sparring.data.augment import Augmentation, NoAugmentation
@@ -45,7 +46,8 @@ OF_CLASSIFIERS = ("model", "defence", "normalise")  # fields with no meaning whe
 class Recipe:
     """All that decides what a training gives; the same recipe and seed give the same bits on one machine's CPU.
 
-    It trains the classifier `model` by `defence`, or where there is no model the `generative` one.
+    It trains the classifier `model` by `defence`, or where there is no model the `generative` one. Components may be
+    given as call strings.
     """
 
     data: Source
@@ -64,6 +66,7 @@ class Recipe:
     generative: Generative | None = None
 
     def __post_init__(self) -> None:
+        convert_fields(self, "recipe")
         if (self.model is None) == (self.generative is None):
             raise InputError("recipe: set model, to train a classifier, or generative, and not both")
         for name, least in (("epochs", 0), ("batch_size", 1)):
@@ -83,7 +86,7 @@ class Recipe:
         for name in OF_CLASSIFIERS if "generative" in fields else ():
             if name in fields:
                 raise InputError(f"recipe: {name} is a classifier's, and generative trains none; take one of them out")
-        return Recipe(**{name: convert(value, hints[name], f"recipe: {name}") for name, value in fields.items()})
+        return Recipe(**fields)  # type: ignore[arg-type]  # which makes components of call strings
 
     @staticmethod
     def read(path: str | Path, changes: Mapping[str, object] | None = None) -> "Recipe":

@@ -13,6 +13,7 @@ from sparring.core.errors import InputError
 
 PART = ".part"  # of what is being written
 
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary file to write; on success it becomes `path`, on failure it vanishes.

@@ -1,39 +1,35 @@
 """Call strings, `trades(beta=6, threat=linf(8/255))`: the same in TOML, on the command line and as `repr`.
 
-They are read with `ast` and never evaluated. An unknown name or argument is an `InputError` that says "did you mean".
+`call` reads them and evaluates nothing. An unknown name or argument is an `InputError` that says "did you mean".
 """
 
-import ast
 import dataclasses
 import difflib
+import functools
 import math
-import operator
+import os
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
+from sparring.core.call import Call, read_call
 from sparring.core.errors import InputError
 
-OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-}
 MORE = "arguments"  # the field that holds arguments which no field is named after
-CONSTANTS: dict[str, object] = {"inf": math.inf, "true": True, "false": False}  # as TOML writes them too
+SHOWN = 80  # characters of a value in a message
 
 
 class Component:
     """Something that a call string names: a frozen dataclass with a `name`, listed in its package's catalogue.
 
     `repr` is the call string with every argument, which stays true when a default changes; `str` leaves defaults out.
-    A component with a field called `arguments`, pairs of names and plain values, takes any argument more. `home`: the
-    module that lists a kind, if who opens a saved one may not have imported it.
+    However it is made, its arguments become what their fields are declared to be, or are refused: a component made in
+    Python and its call string are the same. One with a field called `arguments`, pairs of names and plain values, takes
+    any argument more. `home`: the module that lists a kind, if who opens a saved one may not have imported it.
     """
 
     name: ClassVar[str]
@@ -42,6 +38,11 @@ class Component:
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         cls.__repr__ = Component.__repr__  # type: ignore[method-assign]  # else @dataclass writes its own
+        if "__post_init__" in cls.__dict__:  # checks of a class's own see what was converted, super() or not
+            cls.__post_init__ = _after_conversion(cls.__post_init__)  # type: ignore[method-assign,assignment]
+
+    def __post_init__(self) -> None:
+        convert_fields(self, self.name)
 
     def __repr__(self) -> str:
         return self._call(repr, _arguments(self))
@@ -78,14 +79,14 @@ class Catalogue(Generic[C]):
         if isinstance(spec, self.base):
             return spec
         if not isinstance(spec, str):
-            raise InputError(f"{self.kind}: expected a call string such as {self.example()}, not {spec!r}")
-        return self.build(_read(spec, self.kind))
+            raise InputError(f"{self.kind}: expected a call string such as {self.example()}, not {_shown(spec)}")
+        return self.build(read_call(spec, self.kind))
 
     def example(self) -> str:
         """Return a call string of this kind, for messages."""
         return f"{next(iter(self.components))}(...)"
 
-    def build(self, call: "Call") -> C:
+    def build(self, call: Call) -> C:
         """Make the component from its parsed call."""
         component = self.components.get(call.name)
         if component is None:
@@ -107,18 +108,7 @@ class Catalogue(Generic[C]):
         missing = [f.name for f in fields if f.name not in given and _required(f)]
         if missing:
             raise InputError(f"{call.name}: argument {missing[0]!r} is missing")
-        hints = get_type_hints(component)
-        found = {key: convert(value, hints[key], f"{call.name}: {key}") for key, value in given.items()}
-        return component(**found, **({MORE: tuple(sorted(more.items()))} if more else {}))
-
-
-@dataclasses.dataclass(frozen=True)
-class Call:
-    """A call as written: its name and what stands in the brackets, not yet checked against anything."""
-
-    name: str
-    args: tuple[object, ...] = ()
-    kwargs: tuple[tuple[str, object], ...] = ()
+        return component(**given, **({MORE: tuple(sorted(more.items()))} if more else {}))
 
 
 def example(component: type[Component]) -> str:
@@ -134,18 +124,27 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; there are: {', '.join(names) or 'none'}"
 
 
-def literal(text: str) -> object:
-    """Return the number, tuple, truth value or None that `text` writes; any other text stands for itself."""
-    try:
-        value = _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, InputError, ValueError, RecursionError, MemoryError):
-        return text
-    return text if isinstance(value, Call) else value
+def convert_fields(made: Any, where: str) -> None:
+    """Turn the arguments of a frozen dataclass that is being made into what its fields are declared to be.
+
+    Raises InputError that begins with `where` and the field's name if that cannot be.
+    """
+    hints = _hints(made.__class__)
+    for field in _arguments(made):
+        value = getattr(made, field.name)
+        object.__setattr__(made, field.name, convert(value, hints[field.name], f"{where}: {field.name}"))
 
 
 def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type, known only at run time
-    """Return `value` as the type `hint` (an int serves as a float, a string as a component), else raise InputError."""
+    """Return `value` as the type `hint`, else raise InputError.
+
+    An int serves as a float, a string as a component, a path as text, a list as a tuple, NumPy's numbers as Python's.
+    """
     origin = get_origin(hint)
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if hint is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if origin in (Union, types.UnionType):
         return _convert_union(value, get_args(hint), where)
     if hint is type(None) and value in (None, Call("none")):
@@ -171,6 +170,8 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
 
 
 def _convert_component(value: object, base: type[Component], where: str) -> Component:
+    if isinstance(value, base):
+        return value
     if base.home:
         import_module(base.home)
     catalogue = next((c for b, c in _catalogues.items() if issubclass(base, b)), None)
@@ -199,48 +200,18 @@ def _convert_union(value: object, hints: tuple[Any, ...], where: str) -> Any:  #
     raise InputError(f"{where}: expected {' or '.join(map(_type_name, hints))}, not {_shown(value)}")
 
 
-def _read(text: str, kind: str) -> Call:
-    try:
-        value = _value(ast.parse(text.strip(), mode="eval").body)
-    except InputError as error:
-        raise InputError(f"{kind} {text!r}: {error}") from None
-    except (SyntaxError, ValueError):
-        value = None
-    except (RecursionError, MemoryError):
-        raise InputError(f"{kind}: {text[:40]!r}… is nested too deeply") from None
-    if not isinstance(value, Call):
-        raise InputError(f"{kind}: {text!r} is not a call such as pgd(steps=40)")
-    return value
+@functools.cache
+def _hints(made: type) -> dict[str, Any]:
+    return get_type_hints(made)
 
 
-def _value(node: ast.expr) -> object:
-    match node:
-        case ast.Constant(value=bool() | int() | float() | str() | None as constant):
-            return constant
-        case ast.Name(id=name):
-            return CONSTANTS.get(name, Call(name))
-        case ast.Tuple(elts=items) | ast.List(elts=items):
-            return tuple(_value(item) for item in items)
-        case ast.UnaryOp(op=op, operand=operand) if type(op) in OPERATORS:
-            return _number(op, _value(operand))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATORS:
-            return _number(op, _value(left), _value(right))
-        case ast.Call(func=ast.Name(id=name), args=args, keywords=keywords):
-            kwargs = tuple((k.arg, _value(k.value)) for k in keywords if k.arg is not None)
-            if len(kwargs) == len(keywords):
-                return Call(name, tuple(_value(a) for a in args), kwargs)
-    raise InputError(f"{ast.unparse(node)!r} has no place in a call string: write numbers, 'text', lists and calls")
+def _after_conversion(own: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(own)
+    def post_init(self: Component) -> None:
+        convert_fields(self, self.name)
+        own(self)
 
-
-def _number(op: ast.AST, *operands: object) -> object:
-    if not all(type(operand) in (int, float) for operand in operands):
-        raise InputError("only numbers can be added, subtracted, multiplied or divided in a call string")
-    try:
-        result = OPERATORS[type(op)](*operands)
-        float(result)  # a whole number may be too large for one
-        return result
-    except (ZeroDivisionError, OverflowError) as error:
-        raise InputError(f"arithmetic in a call string: {error}") from None
+    return post_init
 
 
 def _arguments(component: Component | type[Component]) -> "list[dataclasses.Field[Any]]":
@@ -286,4 +257,7 @@ def _type_name(hint: Any) -> str:  # as in convert
 
 
 def _shown(value: object) -> str:
-    return f"{value.name}(...)" if isinstance(value, Call) else repr(value)
+    if isinstance(value, Call):
+        return f"{value.name}(...)"
+    shown = " ".join(repr(value).split())  # a network's has many lines
+    return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"

@@ -1,7 +1,6 @@
 """Images of one's own: class subfolders, in a directory or a zip."""
 
 import logging
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -62,7 +61,6 @@ class Folder(Source):
     seed: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "path", os.fspath(self.path))  # so that a Path has a call string, too
         if self.size is not None and self.size < 1:
             raise InputError(f"folder: size must be at least 1, not {self.size}")
         for name, share in (("test", self.test), ("validation", self.validation)):
