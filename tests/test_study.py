@@ -105,13 +105,13 @@ def test_claims_are_decided(result: tuple[StudyResult, Path]) -> None:
 def test_a_second_run_trains_and_attacks_nothing_anew(
     result: tuple[StudyResult, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sparring.recipe
+    import sparring.recipe.fitting
     import sparring.studies.judge
 
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sparring.recipe, "train", forbidden)
+    monkeypatch.setattr(sparring.recipe.fitting, "train", forbidden)
     monkeypatch.setattr(sparring.studies.judge, "evaluate", forbidden)
     folder = result[1].parent.parent
     again, _ = run_study(str(folder / "small.toml"), runs=folder / "runs", out=folder / "again", quiet=True)

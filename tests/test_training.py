@@ -22,6 +22,7 @@ from torch import nn
 import sparring
 from sparring.core.errors import InputError, TrainingError
 from sparring.core.trainable import State
+from sparring.data import Dataset, Split, load
 from sparring.defences import Standard
 from sparring.models import MLP, ConvNet
 from sparring.recipe import Recipe, fit, open_run, run_of
@@ -407,3 +408,98 @@ def test_training_on_an_attack_without_a_form_for_the_norm_is_refused(tmp_path: 
     """It trained, on whatever the attack for another norm gave once it was cut to size."""
     with pytest.raises(InputError, match="attacks in l2, not in linf"):
         fit(recipe(defence=f"adversarial(attack={attack}, threat=linf(0.1))"), runs=tmp_path, quiet=True)
+
+
+# ------------------------------------------------------------------------------------------- one training at a time
+
+
+def test_a_run_that_another_process_trains_is_refused_and_trained_once_it_is_free(tmp_path: Path) -> None:
+    place = run_of(recipe(epochs=1), tmp_path).path
+    code = (
+        "import sys; from pathlib import Path; from sparring.core.files import alone\n"
+        "with alone(Path(sys.argv[1]) / 'training'): print('in', flush=True); sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(InputError, match="another process is training this run"):
+            fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+        other.communicate()
+    assert fit(recipe(epochs=1), runs=tmp_path, quiet=True).run.finished
+
+
+def test_another_dataset_than_the_recipes_is_refused(tmp_path: Path) -> None:
+    other = load("digits(validation=300)")
+    with pytest.raises(InputError, match=r"fit: the dataset is digits\(validation=300.*not the recipe's"):
+        fit(recipe(epochs=1), runs=tmp_path, quiet=True, dataset=other)
+    assert not run_of(recipe(epochs=1), tmp_path).path.exists()
+
+
+@pytest.mark.parametrize("value", [-0.5, 255.0, float("nan")])
+def test_a_dataset_with_pixels_outside_0_to_1_is_refused(value: float) -> None:
+    x = torch.rand(4, 1, 8, 8)
+    x[2, 0, 3, 3] = value
+    part = Split(x, torch.zeros(4, dtype=torch.int64), torch.arange(4))
+    with pytest.raises(InputError, match=r"^mine: train: .*example 2"):
+        Dataset("mine", ("a",), part, part, part)
+
+
+def test_training_on_nothing_is_refused(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        Image.new("L", (8, 8)).save(tmp_path / name)
+    nothing = Recipe.of({"data": f"folder({str(tmp_path)!r}, test=1.0)", "model": "mlp()"})
+    with pytest.raises(InputError, match=r"there is nothing to train on: folder\(.*leaves no image to train"):
+        fit(nothing, runs=tmp_path / "runs", quiet=True)
+
+
+def test_what_cannot_begin_leaves_no_recipe_behind(tmp_path: Path) -> None:
+    refused = recipe(model="lenet()", epochs=1)
+    with pytest.raises(InputError):
+        fit(refused, runs=tmp_path, quiet=True)
+    assert not (run_of(refused, tmp_path).path / "recipe.toml").exists()
+
+
+def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:
+    run = run_of(recipe(epochs=1), tmp_path)
+    run.path.mkdir(parents=True)
+    (run.path / ".checkpoint.pt-abc.part").write_bytes(b"half")
+    fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    assert not list(run.path.glob(".*.part"))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_that_no_generator_takes_are_refused(seed: int) -> None:
+    with pytest.raises(InputError, match=r"^recipe: seed: expected a whole number from 0"):
+        recipe(seed=seed)
+
+
+def test_the_greatest_seed_trains(tmp_path: Path) -> None:
+    assert fit(recipe(seed=2**63 - 1, epochs=1), runs=tmp_path, quiet=True).run.finished
+
+
+# ------------------------------------------------------------------------------------------------------- damaged runs
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda saved: [1, 2],
+        lambda saved: {},
+        lambda saved: {**saved, "state": 3},
+        lambda saved: {**saved, "position": {"place": 1}},
+        lambda saved: {**saved, "history": [[1]]},
+        lambda saved: {**saved, "generator": torch.zeros(3, dtype=torch.uint8)},
+        lambda saved: {**saved, "state": {**saved["state"], "learners": {}}},
+    ],
+)
+def test_a_checkpoint_of_a_wrong_kind_is_refused_as_damaged(
+    damage: Callable[[dict[str, object]], object], tmp_path: Path, break_off: Callable[..., Run]
+) -> None:
+    run = break_off(recipe(), 3, tmp_path)
+    torch.save(damage(run.read_checkpoint()), run.path / "checkpoint.pt")
+    with pytest.raises(InputError, match=r"checkpoint\.pt: damaged"):
+        fit(recipe(), runs=tmp_path, quiet=True)

@@ -73,13 +73,14 @@ def train(
 
     sparring train recipe.toml --set epochs=3 --set seed=1
     """
-    from sparring.recipe import Recipe, fit, parse_changes
+    from sparring.recipe import Recipe, fit, parse_changes, run_of
 
     chosen = Recipe.read(recipe, parse_changes(change or []))
+    done = "trained before" if run_of(chosen, runs).finished else "trained"
     fitted = fit(chosen, runs=runs, device=device, resume=resume, quiet=quiet)
-    out.print(f"trained: {fitted.run.path}", soft_wrap=True)
+    out.print(f"{done}: {fitted.run.path}", soft_wrap=True)
     if chosen.generative is None:
-        out.print(f'next:    sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
+        out.print(f'next: sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
 
 
 @app.command()

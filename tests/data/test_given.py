@@ -148,7 +148,7 @@ def test_a_dataset_of_floats_is_checked_too() -> None:
     broken = to_float(data.test.x)
     broken[5] = torch.nan
     parts = [type(p)(to_float(p.x), p.y, p.ids) for p in (data.train, data.validation)]
-    with pytest.raises(InputError, match="floats: example 5 holds NaN"):
+    with pytest.raises(InputError, match="floats: test: example 5 holds NaN"):
         examples_of(Dataset("floats", data.classes, *parts, type(data.test)(broken, data.test.y, data.test.ids)))
 
 

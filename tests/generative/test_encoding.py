@@ -89,7 +89,7 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
             Recipe.of({**COMMON, "generative": "encoding(model='plain')"}),
             runs=tmp_path,
             quiet=True,
-            dataset=Dataset("wide", digits.classes, **wide),
+            dataset=Dataset(digits.source, digits.classes, **wide),
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sparring.core.errors import InputError
 
@@ -48,15 +48,17 @@ def sweep(folder: Path) -> None:
 
 
 @contextmanager
-def alone(place: Path) -> Iterator[None]:
-    """Let in one process at a time of those that name this place; others wait.
+def alone(place: Path, *, busy: str = "") -> Iterator[None]:
+    """Let in one process at a time of those that name this place; others wait, or are told that it is `busy`.
 
-    Raises InputError where its folder cannot be written.
+    Raises InputError where its folder cannot be written, or with what `busy` says where another is in.
     """
     lock = FileLock(place.with_name(f".{place.name}.lock"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
+        lock.acquire(blocking=not busy)
+    except Timeout:
+        raise InputError(f"{place}: {busy}") from None
     except OSError as error:
         raise _refusal(place, error) from error
     try:

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from sparring.core.errors import InputError
+
 
 def _signed(constant: int) -> int:
     """Return a 64-bit constant as torch's int64 holds it."""
@@ -34,6 +36,12 @@ def uniform(seed: int | Tensor, examples: Tensor, draw: int, size: int) -> Tenso
     return _shift(bits, 64 - FRACTION_BITS).to(torch.float32) * 2.0**-FRACTION_BITS
 
 
+def check_seed(seed: int, where: str) -> None:
+    """Raise InputError, which begins with `where`, unless `seed` is one that every generator takes."""
+    if not 0 <= seed < 2**63:
+        raise InputError(f"{where}: expected a whole number from 0 to 2**63 - 1, not {seed}")
+
+
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch's global random state within the block (initial weights, dropout); restore it after."""
@@ -44,7 +52,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def derive(seed: int, stream: int, index: int = 0) -> int:
     """Return a seed for one part of a run: a stream of its own, and within it an index (an epoch, say)."""
-    counter = torch.tensor([(stream << 32) + stream + index + seed])
+    counter = torch.tensor([_signed(((stream << 32) + stream + index + seed) % (1 << 64))])
     return int(uniform(seed, counter, 0, 1).view(torch.int32).item())
 
 

@@ -1,7 +1,9 @@
 """A dataset: three splits, each one tensor of images and one of labels; and what a source of one must offer."""
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -9,8 +11,10 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import InputError
+from sparring.core.randomness import check_seed
 from sparring.core.spec import Component
 
+ROUNDING = 1e-3  # by which arithmetic may leave [0, 1]
 TrainOn = Literal["train", "train+validation"]
 
 
@@ -60,7 +64,8 @@ class Split:
 class Dataset:
     """Train, validation and test splits of one source; `note` says what a reader of a result must know of the data.
 
-    Raises InputError when the splits' images differ in shape or type, or a label has no class.
+    Raises InputError when the splits' images differ in shape or type, a pixel is outside [0, 1], or a label has no
+    class.
     """
 
     source: str
@@ -75,6 +80,7 @@ class Dataset:
             part = self.split(name)
             if part.x.shape[1:] != self.train.x.shape[1:] or part.x.dtype != self.train.x.dtype:
                 raise InputError(f"{self.source}: the {name} images are not of the train images' shape and type")
+            check_pixels(part.x, f"{self.source}: {name}")
             check_labels(part.y, len(self.classes), f"{self.source}: {name}")
 
     @property
@@ -132,9 +138,32 @@ def to_float(x: Tensor) -> Tensor:
 
 def new_generator(seed: int) -> torch.Generator:
     """Return a new generator with this seed."""
-    if not 0 <= seed < 2**63:
-        raise InputError(f"seed: expected a whole number from 0 to 2**63 - 1, not {seed}")
+    check_seed(seed, "seed")
     return torch.Generator().manual_seed(seed)
+
+
+def check_pixels(x: Tensor, source: str) -> None:
+    """Raise InputError, naming the first bad example and what to do, unless all pixels (N, C, H, W) are in [0, 1]."""
+    if x.dtype == torch.uint8 or not x.numel():
+        return
+    low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)  # amin and amax hand NaN on
+    refuse(~((low >= 0) & (high <= 1)), source, lambda i: _pixel_fault(i, float(low[i]), float(high[i])))
+
+
+def _pixel_fault(row: int, low: float, high: float) -> str:
+    if not math.isfinite(high - low):
+        return f"example {row} holds {'NaN' if high != high else 'infinite pixels'}; remove it"
+    fix = "undo the normalisation and put it into the model (models.adapt)"
+    if low > -ROUNDING:
+        fix = "divide by 255" if high > 1 + ROUNDING else "x.clamp(0, 1) removes what rounding left"
+    return f"pixels of example {row} lie in {low:g}..{high:g}, outside 0..1; {fix}"
+
+
+def refuse(bad: Tensor, source: str, say: Callable[[int], str]) -> None:
+    """Raise InputError with what there is to say of the first example that is flagged in `bad` (N,), if one is."""
+    rows = bad.nonzero()
+    if len(rows):
+        raise InputError(f"{source}: {say(int(rows[0]))}")
 
 
 def check_labels(y: Tensor, classes: int, where: str) -> None:

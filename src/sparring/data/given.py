@@ -1,7 +1,5 @@
 """What may be handed over as data, checked and brought into one form: `examples_of(data)`."""
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -11,10 +9,9 @@ from torch.utils.data import DataLoader
 
 from sparring.core.errors import InputError
 from sparring.data import load
-from sparring.data.dataset import Dataset, Source, Split
+from sparring.data.dataset import Dataset, Source, Split, check_pixels, refuse
 
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
-ROUNDING = 1e-3  # by which arithmetic may leave [0, 1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +50,7 @@ def examples_of(data: Data, split: str = "test") -> Examples:
         found = _given(*_pair(data, f"data: expected {kinds}"), source="given tensors")
     if not len(found):
         raise InputError(f"{found.source}: there are no examples in {found.split}")
-    _check_pixels(found.x, found.source)
+    check_pixels(found.x, found.source)
     return found
 
 
@@ -81,33 +78,11 @@ def _labels(y: Tensor, source: str) -> Tensor:
         hint = "; of one-hot labels, y.argmax(1)" if y.ndim == 2 else ""
         raise InputError(f"{source}: labels must have shape (N,), not {tuple(y.shape)}{hint}")
     if y.is_floating_point():
-        _refuse(y != y.round(), source, lambda i: f"label {float(y[i]):g} of example {i} is not a whole number")
+        refuse(y != y.round(), source, lambda i: f"label {float(y[i]):g} of example {i} is not a whole number")
     if y.dtype not in INTEGERS:
         raise InputError(f"{source}: labels are {_name(y)}; give whole numbers, such as y.long()")
-    _refuse(y < 0, source, lambda i: f"label {int(y[i])} of example {i} is negative; classes count from 0")
+    refuse(y < 0, source, lambda i: f"label {int(y[i])} of example {i} is negative; classes count from 0")
     return y.long()
-
-
-def _check_pixels(x: Tensor, source: str) -> None:
-    if x.dtype == torch.uint8:
-        return
-    low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)  # amin and amax hand NaN on
-    _refuse(~((low >= 0) & (high <= 1)), source, lambda i: _pixel_fault(i, float(low[i]), float(high[i])))
-
-
-def _pixel_fault(row: int, low: float, high: float) -> str:
-    if not math.isfinite(high - low):
-        return f"example {row} holds {'NaN' if high != high else 'infinite pixels'}; remove it"
-    fix = "undo the normalisation and put it into the model (models.adapt)"
-    if low > -ROUNDING:
-        fix = "divide by 255" if high > 1 + ROUNDING else "x.clamp(0, 1) removes what rounding left"
-    return f"pixels of example {row} lie in {low:g}..{high:g}, outside 0..1; {fix}"
-
-
-def _refuse(bad: Tensor, source: str, say: Callable[[int], str]) -> None:
-    rows = bad.nonzero()
-    if len(rows):
-        raise InputError(f"{source}: {say(int(rows[0]))}")
 
 
 def _read_all(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:

@@ -53,10 +53,19 @@ class Position:
 
 
 def train(
-    trainable: Trainable, split: Split, setup: Setup, plan: Plan, *, run: Run, fabric: Fabric, monitor: Monitor
+    trainable: Trainable,
+    split: Split,
+    setup: Setup,
+    plan: Plan,
+    *,
+    run: Run,
+    fabric: Fabric,
+    monitor: Monitor,
+    begin: Callable[[], None] = lambda: None,
 ) -> State:
     """Train to the plan's end, going on from the run's checkpoint if there is one, and return the final state.
 
+    `begin` is called before the first step, once all that may be refused has been.
     Raises TrainingError when the loss is not finite or diverges, when the method itself gives up at an epoch's end, and
     on Ctrl-C; the checkpoint then stays good. Raises InputError where batch norm would see one image at a time.
     """
@@ -66,10 +75,21 @@ def train(
             raise InputError("batch norm cannot train on one image at a time: raise batch_size (or limit)")
         loop = _Loop(trainable, split, plan, run, fabric, monitor, state)
         if run.begun:
-            loop.restore(run.read_checkpoint())
+            _go_on(loop, run)
+        begin()
         with _interruptible() as interrupted:
             loop.run_epochs(interrupted)
     return state
+
+
+def _go_on(loop: "_Loop", run: Run) -> None:
+    try:
+        loop.restore(run.read_checkpoint())
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise InputError(
+            f"{run.path}/checkpoint.pt: damaged, or of another Sparring ({reason}); delete it to start again"
+        ) from None
 
 
 def _has_batch_norm(learner: Learner) -> bool:

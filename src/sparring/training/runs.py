@@ -87,7 +87,8 @@ class Run:
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start again") from None
-        assert isinstance(content, dict)
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: damaged, no checkpoint of a training; delete it to start again")
         return content
 
     def write_metrics(self, epochs: list[EpochMetrics]) -> None:

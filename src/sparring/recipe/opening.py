@@ -1,0 +1,62 @@
+"""Opening what came of a recipe, and telling which one it is."""
+
+import dataclasses
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from sparring.attacks.base import device_of, predict
+from sparring.core.errors import InputError
+from sparring.core.fingerprint import fingerprint
+from sparring.core.randomness import seeded
+from sparring.generative.saved import load_generative
+from sparring.models import MODELS
+from sparring.models.saved import load
+from sparring.recipe.recipe import Recipe
+from sparring.training.precision import Precision
+from sparring.training.runs import Run
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A finished training: its run folder, and in evaluation mode the classifier or the GenerativeNetwork."""
+
+    run: Run
+    model: nn.Module
+
+
+def identity(fitted: Fitted) -> str:
+    """Return a hash of a run's weights, and where its model is code from outside, of its logits for some noise, too."""
+    about, values = fitted.run.read_description(), sorted(fitted.run.read_weights().items())
+    if "model" in about and MODELS.parse(about["model"]).outside:
+        noise = torch.rand(4, *about["shape"], generator=torch.Generator().manual_seed(0))
+        with seeded(0):
+            values.append(("logits", predict(fitted.model, noise.to(device_of(fitted.model, noise)))))
+    return fingerprint("", values)
+
+
+def reopened(run: Run, recipe: Recipe) -> Fitted:
+    """Open the run that this recipe made: code from outside is trusted only where the recipe at hand names it."""
+    named = run.read_description().get("model")
+    if named is not None and MODELS.parse(named) != recipe.model:
+        raise InputError(f"{run.path}: model.json names the model {named}, not its recipe's; delete the folder")
+    return open_run(run.path, trust=recipe.model is not None and recipe.model.outside)
+
+
+def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> Fitted:
+    """Open a finished run, of a classifier or a generative model, on `device`; raises InputError as `load` does."""
+    run, where = Run(Path(path)), fabric_on(device).device
+    if "generative" in run.read_description():
+        return Fitted(run, load_generative(path).to(where))
+    return Fitted(run, load(path, trust=trust).to(where))
+
+
+def fabric_on(device: str, precision: Precision = "32-true") -> Fabric:
+    """Return what knows a device by its name: auto, cpu, cuda or mps; raises InputError where there is no such one."""
+    try:
+        return Fabric(accelerator=device, devices=1, precision=precision)
+    except (ValueError, RuntimeError) as error:  # Lightning's exceptions for what it has not, and cannot use here
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"device {device!r} cannot be used here: {reason}") from None
