@@ -1,9 +1,11 @@
-"""Schedules against their definitions."""
+"""Schedules against their definitions, and optimisers; what neither can be is refused."""
 
 import math
 
 import pytest
 
+from sparring.core.errors import InputError
+from sparring.training.optimisers import OPTIMISERS
 from sparring.training.schedules import SCHEDULES, Cosine, HalveOnPlateau, OneCycle, Step
 
 
@@ -49,3 +51,42 @@ def test_every_factor_is_positive_and_finite_before_the_end(schedule: Step) -> N
         factor = schedule.factor(progress=part / 1000, losses=[1.0] * (part // 100))
         assert math.isfinite(factor)
         assert factor > 0
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("sgd(lr=-0.1)", "sgd: lr must be more than 0"),
+        ("sgd(lr=inf)", "sgd: lr must be more than 0, and finite"),
+        ("sgd(momentum=1.5)", "sgd: momentum is a share"),
+        ("sgd(momentum=-0.1)", "sgd: momentum is a share"),
+        ("sgd(momentum=0, nesterov=true)", "sgd: nesterov looks ahead"),
+        ("sgd(weight_decay=-1)", "sgd: weight_decay must be at least 0"),
+        ("adam(betas=(1.0, 2.0))", "adam: betas are shares"),
+        ("adam(weight_decay=-1)", "adam: weight_decay must"),
+        ("adamw(betas=(-0.1, 0.9))", "adamw: betas are shares"),
+        ("adamw(weight_decay=inf)", "adamw: weight_decay must"),
+        ("adamw(lr=0)", "adamw: lr must"),
+    ],
+)
+def test_optimisers_that_cannot_be_are_refused(call: str, says: str) -> None:
+    with pytest.raises(InputError, match=f"^{says}"):
+        OPTIMISERS.parse(call)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        ("step(by=-1)", "step: by is a factor"),
+        ("step(every=0)", "step: every must"),
+        ("cosine(warmup=1.0)", "cosine: warmup is a share"),
+        ("cosine(warmup=-0.5)", "cosine: warmup is a share"),
+        ("cosine(end=-0.1)", "cosine: end is a factor"),
+        ("one_cycle(start=-1)", "one_cycle: start is a factor"),
+        ("one_cycle(end=-1)", "one_cycle: end is a factor"),
+        ("one_cycle(peak=1)", "one_cycle: peak is a share"),
+    ],
+)
+def test_schedules_that_cannot_be_are_refused(call: str, says: str) -> None:
+    with pytest.raises(InputError, match=f"^{says}"):
+        SCHEDULES.parse(call)

@@ -39,6 +39,7 @@ class Step(Schedule):
     def __post_init__(self) -> None:
         if self.every < 1:
             raise InputError(f"step: every must be at least 1 epoch, not {self.every}")
+        _check_factor("step: by", self.by)
 
     def factor(self, *, progress: float, losses: Sequence[float]) -> float:
         return self.by ** (len(losses) // self.every)
@@ -71,6 +72,11 @@ class Cosine(Schedule):
     warmup: float = 0.0
     end: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"cosine: warmup is a share of training from 0 to less than 1, not {self.warmup}")
+        _check_factor("cosine: end", self.end)
+
     def factor(self, *, progress: float, losses: Sequence[float]) -> float:
         if progress < self.warmup:
             return max(progress / self.warmup, 1e-3)
@@ -90,11 +96,18 @@ class OneCycle(Schedule):
     def __post_init__(self) -> None:
         if not 0 < self.peak < 1:
             raise InputError(f"one_cycle: peak is a share of training between 0 and 1, not {self.peak}")
+        _check_factor("one_cycle: start", self.start)
+        _check_factor("one_cycle: end", self.end)
 
     def factor(self, *, progress: float, losses: Sequence[float]) -> float:
         if progress < self.peak:
             return self.start + (1 - self.start) * progress / self.peak
         return 1 + (self.end - 1) * (progress - self.peak) / (1 - self.peak)
+
+
+def _check_factor(where: str, factor: float) -> None:
+    if not 0 <= factor <= 1:
+        raise InputError(f"{where} is a factor of the learning rate, from 0 to 1, not {factor}")
 
 
 SCHEDULES = Catalogue(Schedule, "schedule", (Constant, Step, HalveOnPlateau, Cosine, OneCycle))
