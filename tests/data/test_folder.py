@@ -144,8 +144,8 @@ def test_train_and_test_must_have_the_same_classes_and_no_company(tmp_path: Path
     images.write_tree(tmp_path / "less", files | {"train/dog/1.png": images.png()})
     with pytest.raises(InputError, match=r"less/train/dog: there is no such class folder in .*less/test"):
         Folder("less").load()
-    images.write_tree(tmp_path / "company", files | images.below("val", images.animals(2)))
-    with pytest.raises(InputError, match="company: 'val' lies beside train and test"):
+    images.write_tree(tmp_path / "company", files | images.below("more", images.animals(2)))
+    with pytest.raises(InputError, match="company: 'more' lies beside train and test"):
         Folder("company").load()
 
 
@@ -154,3 +154,73 @@ def test_a_path_that_can_be_none_is_one_line(path: str) -> None:
     with pytest.raises(InputError) as error:
         Folder(path).load()
     assert "\n" not in str(error.value)
+
+
+def sizes(path: Path, **arguments: Any) -> tuple[int, int, int]:
+    data = Folder(str(path), **arguments).load()
+    return len(data.train), len(data.validation), len(data.test)
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_part_is_the_test_beside_train_alone_and_else_the_validation_split(
+    name: str, tmp_path: Path, images: Any
+) -> None:
+    train, held = images.below("train", images.animals(10)), images.below(name, images.animals(3))
+    test = images.below("test", images.animals(4))
+    assert sizes(images.write_tree(tmp_path / "two", train | held)) == (27, 3, 9)
+    assert sizes(images.write_tree(tmp_path / "three", train | held | test)) == (30, 9, 12)
+    assert sizes(images.write_zip(tmp_path / "three.zip", train | held | test)) == (30, 9, 12)
+    for part, count in (("train", 10), (name, 3)):
+        images.write_zip(tmp_path / f"zips/{part}.zip", images.animals(count))
+    assert sizes(tmp_path / "zips") == (27, 3, 9)
+
+
+def test_two_validation_parts_are_refused(tmp_path: Path, images: Any) -> None:
+    parts = ("train", "val", "valid", "test")
+    root = images.write_tree(
+        tmp_path / "set", {k: v for part in parts for k, v in images.below(part, images.animals(2)).items()}
+    )
+    with pytest.raises(InputError, match="'valid' is a second validation part"):
+        Folder(str(root)).load()
+
+
+def test_a_test_share_beside_a_test_folder_is_refused(tmp_path: Path, images: Any) -> None:
+    files = images.below("train", images.animals(2)) | images.below("test", images.animals(2))
+    with pytest.raises(InputError, match="the test images lie in a folder of their own; leave test= out"):
+        Folder(str(images.write_tree(tmp_path / "set", files)), test=1.0).load()
+
+
+def test_a_class_none_of_whose_files_is_an_image_is_refused(tmp_path: Path, images: Any) -> None:
+    files = images.animals() | {f"bee/{i}.png": b"junk" for i in range(10)}
+    root = images.write_tree(tmp_path / "set", {name: files[name] for name in files if not name.startswith("bee")})
+    images.write_tree(root, {name: data for name, data in files.items() if data == b"junk"})
+    with pytest.raises(InputError, match="none of the files in 'bee' is a readable image"):
+        Folder(str(root), unreadable="skip").load()
+
+
+def test_classes_that_are_numbers_come_in_the_order_of_numbers(tmp_path: Path, images: Any) -> None:
+    files = {f"{name}/{i}.png": images.png(name) for name in range(12) for i in range(2)}
+    data = Folder(str(images.write_tree(tmp_path / "set", files)), test=1.0).load()
+    assert data.classes == tuple(map(str, range(12)))
+    assert all(int(image[0, 0, 0]) == label for image, label in zip(data.test.x, data.test.y, strict=True))
+
+
+def test_classes_may_be_chosen_and_ordered(tmp_path: Path, images: Any) -> None:
+    root = str(images.write_tree(tmp_path / "set", images.animals()))
+    data = Folder(root, test=1.0, classes=("cat", "ant")).load()
+    assert (data.classes, data.test.y.bincount().tolist()) == (("cat", "ant"), [10, 10])
+    for classes, says in ((("cta",), "no class folder 'cta'; did you mean 'cat'"), (("ant", "ant"), "'ant' twice")):
+        with pytest.raises(InputError, match=says):
+            Folder(root, classes=classes).load()
+
+
+def test_a_validation_share_that_gives_none_is_noted(tmp_path: Path, images: Any) -> None:
+    root = str(images.write_tree(tmp_path / "set", images.animals(4)))
+    assert "too few images a class for validation=0.1: there are none" in Folder(root, test=0.5).load().note
+    assert "too few" not in Folder(root, test=0.5, validation=0.0).load().note
+
+
+def test_a_folder_with_a_very_long_name_is_read_and_kept(tmp_path: Path, cache: Path, images: Any) -> None:
+    images.write_tree(tmp_path / ("n" * 240), images.animals())
+    assert len(Folder("n" * 240).load().train) == 21
+    images.only(cache)

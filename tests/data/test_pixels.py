@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from sparring.core.errors import InputError
 from sparring.data import Folder
+from sparring.data.pixels import decode
 
 
 def test_grey_images_give_one_channel_and_one_colour_image_among_them_gives_three(tmp_path: Path, images: Any) -> None:
@@ -94,7 +95,7 @@ def test_unreadable_images_are_named_counted_and_left_out_where_that_is_chosen(
         first = Folder(root, test=1.0, unreadable="skip").load()
     assert caplog.text.count("left out") == 1
     assert bad in caplog.text
-    assert first.note == "decoded from 3 .png files (1 unreadable ones left out)"
+    assert first.note == f"decoded from 3 .png files (1 unreadable ones left out); no image is left of {bad[0]!r}"
     kept = [level for level in range(4) if level != place]
     assert first.test.y.tolist() == kept
     assert len(first.classes) == 4
@@ -136,5 +137,16 @@ def test_a_train_part_of_unreadable_images_alone_is_refused(tmp_path: Path, cach
     files = {"train/a/1.png": b"x", "train/b/1.png": b"y"}
     files |= {f"test/{name}/{i}.png": images.png(i) for name in "ab" for i in range(3)}
     root = str(images.write_tree(tmp_path / "set", files))
-    with pytest.raises(InputError, match="none of the files of train is a readable image"):
+    with pytest.raises(InputError, match=r"none of the files in '\w+' of train is a readable image"):
         Folder(root, unreadable="skip").load()
+
+
+@pytest.mark.parametrize("mark", range(1, 9))
+def test_an_image_that_a_camera_marks_as_turned_is_turned_upright(mark: int) -> None:
+    stored, marks = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4)), Image.Exif()
+    marks[0x0112] = mark
+    buffer = io.BytesIO()
+    stored.save(buffer, "PNG", exif=marks)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(buffer.getvalue()))))
+    assert np.array_equal(decode(buffer.getvalue(), "x", None), upright)
+    assert upright.shape == ((3, 4) if mark < 5 else (4, 3))

@@ -37,6 +37,11 @@ def test_bad_files_are_named_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_folders_in_a_zip_may_have_a_colon_in_their_names(tmp_path: Path, images: Any) -> None:
+    files = {f"{name}/{i}.png": images.png(i) for name in ("a", "b:c") for i in range(5)}
+    assert Folder(str(images.write_zip(tmp_path / "set.zip", files))).load().classes == ("a", "b:c")
+
+
 @pytest.mark.parametrize("name", ["../evil.png", "ant/../../evil.png", "/etc/evil.png", "..\\evil.png", "C:\\evil.png"])
 def test_a_zip_that_points_outside_itself_is_refused_and_nothing_is_written(
     tmp_path: Path, name: str, images: Any

@@ -6,6 +6,7 @@ import logging
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,17 @@ from sparring.core.files import replacing
 
 INTERPOLATION = Image.Resampling.BICUBIC
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
-VERSION = 1  # of what decoding gives: a new number makes old cache files useless
+ORIENTATION = 0x0112  # the EXIF tag by which a camera says how it was held
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+VERSION = 2  # of what decoding gives: a new number makes old cache files useless
 
 Pixels = npt.NDArray[np.uint8]
 log = logging.getLogger("sparring")
@@ -29,12 +40,13 @@ log = logging.getLogger("sparring")
 def decode(data: bytes, where: str, size: int | None) -> Pixels:
     """Return an image file's pixels: (H, W) if it is grey, else (H, W, 3); of `size`, the centred square, resized.
 
-    Pixels are as stored: transparency is dropped, and a camera's rotation mark is not followed. Raises InputError,
-    naming `where`, if the bytes are no whole image of 8 or 16 bits a channel.
+    Transparency is dropped, and an image that a camera marks as turned is turned upright. Raises InputError, naming
+    `where`, if the bytes are no whole image of 8 or 16 bits a channel.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            flat = _flat(image)
+            turn = UPRIGHT.get(_orientation(image))
+            flat = _flat(image) if turn is None else _flat(image).transpose(turn)
     except Exception as error:  # Pillow's decoders raise whatever they stumble over
         reason = "not a known image format" if isinstance(error, UnidentifiedImageError) else error
         raise InputError(f"{where}: not a readable image ({reason}); replace or remove it") from None
@@ -84,6 +96,13 @@ def cached(place: Path, count: int, make: Callable[[], tuple[Tensor, Tensor]]) -
     except (InputError, SafetensorError) as error:
         log.warning("the decoded images are not kept: %s", error)
     return x, rows
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(ORIENTATION)
+    except Exception:  # marks that cannot be read are none; Pillow raises whatever it stumbles over
+        return None
 
 
 def _flat(image: Image.Image) -> Image.Image:

@@ -1,6 +1,7 @@
 """Trees of files, read in memory: a directory, a zip, or a folder inside one of them. Nothing is unpacked to disk."""
 
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from sparring.core.errors import InputError
 
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}  # what operating systems leave behind, besides hidden files
+DRIVE = re.compile("[A-Za-z]:")  # other names may have a colon
 DEEPEST = 6  # folders below the root; a loop of symbolic links ends here
 LARGEST = 1 << 28  # bytes of one file in a zip; an image of more is a bomb
 
@@ -105,7 +107,7 @@ def _zipped(root: Path, archive: zipfile.ZipFile) -> Tree:
 
 def _inside(name: str, root: Path) -> list[str]:
     parts = name.replace("\\", "/").split("/")
-    if not parts[0] or ":" in parts[0] or ".." in parts:
+    if not parts[0] or DRIVE.fullmatch(parts[0]) or ".." in parts:
         raise InputError(f"{root}: member {name!r} points outside the zip; do not trust this file")
     return [part for part in parts if part not in ("", ".")]
 
