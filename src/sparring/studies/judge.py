@@ -13,10 +13,12 @@ from sparring.attacks import ATTACKS, Crafting
 from sparring.attacks.base import device_of
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
+from sparring.core.randomness import check_seed
 from sparring.core.results import Evaluation, NormStatistics
 from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import SOURCES, Dataset, Source
+from sparring.data.matching import matched
 from sparring.evaluation import CERTIFY_DRAWS, DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.audit import Level
 from sparring.evaluation.provenance import Stopwatch
@@ -42,6 +44,9 @@ class Judgement:
     certify: int = CERTIFY_DRAWS
     audit: Level = "standard"
 
+    def __post_init__(self) -> None:
+        check_seed(self.seed, "seed")
+
     def digest(self, *of: str) -> str:
         """Return a short hash of these settings, of what is judged `of` what, and of Sparring's version."""
         attacks = [repr(ATTACKS.parse(attack)) for attack in self.attacks]
@@ -57,7 +62,8 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
     """
     if isinstance(fitted.model, GenerativeNetwork):
         raise InputError(f"{fitted.run.path}: a generative model was trained in this run, no classifier to attack")
-    data, content = _known(data, settings.split)
+    classes = tuple(fitted.run.read_description()["classes"])
+    data, content = _known(data, settings.split, classes)
     source = data.source if isinstance(data, Dataset) else repr(data)
     digest = settings.digest(source, content, identity(fitted))
     name = f"{settings.split}-{THREATS.parse(settings.threat).name}-{digest}.json"
@@ -67,7 +73,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
     parts, where = path.with_suffix(".parts"), device_of(fitted.model, torch.empty(0))
     evaluation = evaluate(
         fitted.model,
-        data,
+        _loaded(data, classes),
         settings.threat,
         settings.attacks,
         split=settings.split,
@@ -89,14 +95,18 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
     return evaluation, path
 
 
-def _known(data: Dataset | Source, split: str) -> tuple[Dataset | Source, str]:
+def _known(data: Dataset | Source, split: str, classes: tuple[str, ...]) -> tuple[Dataset | Source, str]:
     """Return the data, and a hash of its images where no checksum says which they are: files of a folder change."""
     source: Source = SOURCES.parse(data.source) if isinstance(data, Dataset) else data
     if source.files():
         return data, ""
-    loaded = data.load() if isinstance(data, Source) else data
+    loaded = _loaded(data, classes)
     judged = loaded.split(split)
     return loaded, fingerprint(split, (("x", judged.x), ("y", judged.y), ("ids", judged.ids)))
+
+
+def _loaded(data: Dataset | Source, classes: tuple[str, ...]) -> Dataset:
+    return matched(data.load() if isinstance(data, Source) else data, classes)
 
 
 def gather(folders: list[Path]) -> StudyResult:
