@@ -1,5 +1,9 @@
 """Networks of other makes: their range, mean, size, channels and outputs, adapted at the edge."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NamedTuple
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -75,6 +79,11 @@ def test_what_is_no_logits_is_said(gives: str, output: int | str | None, said: s
     ("fields", "said"),
     [
         ({"scale": 0}, "scale"),
+        ({"scale": float("inf")}, "scale"),
+        ({"size": (0, 0)}, "size"),
+        ({"size": 16}, "size"),
+        ({"size": (16.0, 16.0)}, "size"),
+        ({"mean": (0.5, 0.5), "std": (1, 1, 1)}, "mean has 2 values, std 3"),
         ({"std": (1, 0, 1)}, "std"),
         ({"mean": (0, float("nan"), 0)}, "mean"),
         ({"order": "grb"}, "order"),
@@ -94,3 +103,62 @@ def test_eps_is_of_the_images_that_come_in_and_the_mode_is_kept() -> None:
     outcome = run("fgsm()", model, x, y, "linf(8/255)")
     assert float((outcome.x - x).abs().max()) <= 8 / 255 + 1e-6
     assert sparring.evaluate(model, (x, y), "linf(8/255)", "fgsm()", curve=()).clean.value == 1
+
+
+class Named(NamedTuple):
+    """What some networks give."""
+
+    aux: Tensor
+    logits: Tensor
+
+
+class Holds(nn.Module):
+    """Gives its logits in what `wraps` makes of them."""
+
+    def __init__(self, wraps: Callable[[Tensor], object]) -> None:
+        super().__init__()
+        self.last, self.wraps = nn.Linear(64, 4), wraps
+
+    def forward(self, x: Tensor) -> object:
+        return self.wraps(self.last(x.flatten(1)))
+
+
+@pytest.mark.parametrize(
+    "wraps", [lambda z: Named(z * 0, z), lambda z: SimpleNamespace(logits=z), lambda z: {"logits": z}]
+)
+def test_logits_are_found_by_name_in_whatever_has_it(wraps: Callable[[Tensor], object]) -> None:
+    net, x = Holds(wraps), torch.rand(3, 1, 8, 8)
+    assert torch.equal(adapt(net, output="logits")(x), net.last(x.flatten(1)))
+    with pytest.raises(InputError, match="say which holds the logits"):
+        adapt(net, output="no such")(x)
+
+
+def test_each_module_keeps_its_own_mode() -> None:
+    net = nn.Sequential(nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(256, 4)).train()
+    net[1].eval()
+    model = adapt(net)
+    assert [module.training for module in (model, net, net[1], net[3])] == [True, True, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_gets_images_of_its_own_and_gives_float32(dtype: torch.dtype) -> None:
+    net, x = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), torch.rand(3, 1, 8, 8)
+    logits = adapt(net, mean=0.5, std=0.25)(x)
+    found = adapt(net.to(dtype), mean=0.5, std=0.25)(x)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, logits, atol=0.05)
+
+
+def test_what_is_subtracted_lies_where_the_network_does() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).to("meta")
+    model = adapt(net, mean=0.5)
+    assert model.mean.device.type == "meta"
+    assert model(torch.empty(2, 1, 8, 8, device="meta")).shape == (2, 4)
+
+
+def test_as_many_means_as_channels_or_one_and_grey_images_go_to_all() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+    with pytest.raises(InputError, match="mean has 2 values, and the images 3 channels"):
+        adapt(net, mean=(0.5, 0.5))(torch.rand(2, 3, 8, 8))
+    grey = torch.rand(2, 1, 8, 8)
+    assert torch.equal(adapt(net, mean=MEAN, std=STD)(grey), adapt(net, mean=MEAN, std=STD)(grey.expand(-1, 3, -1, -1)))
