@@ -18,6 +18,7 @@ from sparring.core.errors import InputError
 from sparring.core.spec import Catalogue, Component, convert, show_number, suggest
 from sparring.core.spec import example as shown_example
 from sparring.core.threat import L2, THREATS, Linf
+from sparring.data import SOURCES
 
 
 class Fruit(Component):
@@ -273,7 +274,7 @@ def test_suggestions_name_the_closest_or_all() -> None:
         ("pgd(steps=True)", "pgd: steps: expected a whole number, not True"),
         ("pgd(steps=None)", "pgd: steps: expected a whole number, not None"),
         ("pgd(steps=(1, 2))", "pgd: steps: expected a whole number, not (1, 2)"),
-        ("pgd(steps=fgsm())", "pgd: steps: expected a whole number, not fgsm(...)"),
+        ("pgd(steps=fgsm())", "pgd: steps: expected a whole number, not fgsm"),
         ("pgd(rel_step_size='x')", "pgd: rel_step_size: expected a number"),
         ("pgd(rel_step_size=True)", "pgd: rel_step_size: expected a number"),
         ("pgd(random_start=1)", "pgd: random_start: expected true or false"),
@@ -498,3 +499,28 @@ def test_values_become_the_type_that_is_wanted_or_are_refused() -> None:
 
 def test_a_name_of_the_same_kind_but_not_of_the_wanted_class_is_refused() -> None:
     refusal(lambda: convert("linf(0.5)", L2, "threat"))
+
+
+@pytest.mark.parametrize(
+    ("parse", "says"),
+    [
+        (lambda: THREATS.parse("8/255"), "'8/255' is not a call such as linf(8/255)"),
+        (lambda: THREATS.parse("0.5"), "'0.5' is not a call such as linf(0.5)"),
+        (lambda: THREATS.parse("far away"), "'far away' is not a call such as linf(8/255)"),
+        (lambda: THREATS.parse("linf(1.5)"), "did you mean linf(1.5/255)?"),
+        (lambda: ATTACKS.parse("pgd steps"), "is not a call such as pgd(steps=40)"),
+        (lambda: ATTACKS.parse("pgd(loss=margin)"), "margin is not one of 'cross_entropy', "),
+        (lambda: ATTACKS.parse("pgd(loss=margin)"), "; write it in quotes: 'margin'"),
+        (lambda: SOURCES.parse("folder(photos)"), "expected text, not photos; write it in quotes: 'photos'"),
+        (lambda: SOURCES.parse("folder(photos/x)"), "texts stand in quotes"),
+        (lambda: ATTACKS.parse(PGD), "not the class PGD; make one: PGD()"),
+        (lambda: SOURCES.parse("digits"), None),
+    ],
+)
+def test_a_malformed_call_string_is_answered_with_one_of_its_kind(
+    parse: Callable[[], object], says: str | None
+) -> None:
+    if says is None:
+        assert parse() is not None  # a name alone is a call without arguments
+    else:
+        assert says in refusal(parse)

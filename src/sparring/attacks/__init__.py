@@ -46,6 +46,7 @@ ATTACKS = Catalogue(
         Universal,
         Learned,
     ),
+    "pgd(steps=40)",
 )
 
 __all__ = [

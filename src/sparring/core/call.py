@@ -38,8 +38,8 @@ def literal(text: str) -> object:
     return text if isinstance(value, Call) else value
 
 
-def read_call(text: str, kind: str) -> Call:
-    """Return the call that `text` writes; raises InputError naming the `kind` that was expected."""
+def read_call(text: str, kind: str, example: str) -> Call:
+    """Return the call that `text` writes; raises InputError naming the `kind` that was expected, and an `example`."""
     try:
         value = _value(ast.parse(text.strip(), mode="eval").body)
     except InputError as error:
@@ -49,7 +49,7 @@ def read_call(text: str, kind: str) -> Call:
     except (RecursionError, MemoryError):
         raise InputError(f"{kind}: {text[:40]!r}… is nested too deeply") from None
     if not isinstance(value, Call):
-        raise InputError(f"{kind}: {text!r} is not a call such as pgd(steps=40)")
+        raise InputError(f"{kind}: {text!r} is not a call such as {example}")
     return value
 
 
@@ -74,7 +74,9 @@ def _value(node: ast.expr) -> object:
 
 def _number(op: ast.AST, *operands: object) -> object:
     if not all(type(operand) in (int, float) for operand in operands):
-        raise InputError("only numbers can be added, subtracted, multiplied or divided in a call string")
+        raise InputError(
+            "only numbers can be added, subtracted, multiplied or divided in a call string; texts stand in quotes"
+        )
     try:
         result = OPERATORS[type(op)](*operands)
         float(result)  # a whole number may be too large for one

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, ge
 
 import numpy as np
 
-from sparring.core.call import Call, read_call
+from sparring.core.call import Call, literal, read_call
 from sparring.core.errors import InputError
 
 MORE = "arguments"  # the field that holds arguments which no field is named after
@@ -61,10 +61,10 @@ _catalogues: dict[type[Component], "Catalogue[Any]"] = {}
 
 
 class Catalogue(Generic[C]):
-    """The components of one kind, by name."""
+    """The components of one kind, by name; `shown`: a call string of this kind, for messages."""
 
-    def __init__(self, base: type[C], kind: str, components: tuple[type[C], ...]) -> None:
-        self.base, self.kind = base, kind
+    def __init__(self, base: type[C], kind: str, components: tuple[type[C], ...], shown: str = "") -> None:
+        self.base, self.kind, self.shown = base, kind, shown or f"{components[0].name}(...)"
         self.components = {component.name: component for component in components}
         _catalogues[base] = self
 
@@ -80,11 +80,18 @@ class Catalogue(Generic[C]):
             return spec
         if not isinstance(spec, str):
             raise InputError(f"{self.kind}: expected a call string such as {self.example()}, not {_shown(spec)}")
-        return self.build(read_call(spec, self.kind))
+        return self.build(read_call(spec, self.kind, self._like(spec)))
 
     def example(self) -> str:
         """Return a call string of this kind, for messages."""
-        return f"{next(iter(self.components))}(...)"
+        return self.shown
+
+    def _like(self, text: str) -> str:
+        """Return a call string of this kind: for a bare number, if that is all that the first one takes, with it."""
+        first = next(iter(self.components.values()))
+        fields = _arguments(first)
+        alone = len(fields) == 1 and _required(fields[0]) and isinstance(literal(text), int | float)
+        return f"{first.name}({text.strip()})" if alone else self.shown
 
     def build(self, call: Call) -> C:
         """Make the component from its parsed call."""
@@ -161,12 +168,15 @@ def convert(value: object, hint: Any, where: str) -> Any:  # the hint is a type,
     if origin is Literal:
         if value in get_args(hint):
             return value
-        raise InputError(f"{where}: {_shown(value)} is not one of {', '.join(map(repr, get_args(hint)))}")
+        known = ", ".join(map(repr, get_args(hint)))
+        raise InputError(f"{where}: {_shown(value)} is not one of {known}{_quotes(value)}")
     if hint is float and type(value) is int and abs(value) <= sys.float_info.max:
         return float(value)
     if isinstance(hint, type) and type(value) is hint:
         return value
-    raise InputError(f"{where}: expected {_type_name(hint)}, not {_shown(value)}")
+    raise InputError(
+        f"{where}: expected {_type_name(hint)}, not {_shown(value)}{_quotes(value) if hint is str else ''}"
+    )
 
 
 def _convert_component(value: object, base: type[Component], where: str) -> Component:
@@ -256,8 +266,15 @@ def _type_name(hint: Any) -> str:  # as in convert
     return names.get(hint) or str(hint).replace("typing.", "")
 
 
+def _quotes(value: object) -> str:
+    bare = isinstance(value, Call) and not value.args and not value.kwargs
+    return f"; write it in quotes: {value.name!r}" if isinstance(value, Call) and bare else ""
+
+
 def _shown(value: object) -> str:
     if isinstance(value, Call):
-        return f"{value.name}(...)"
+        return f"{value.name}(...)" if value.args or value.kwargs else value.name
+    if isinstance(value, type):
+        return f"the class {value.__name__}; make one: {value.__name__}()"
     shown = " ".join(repr(value).split())  # a network's has many lines
     return shown if len(shown) <= SHOWN else f"{shown[:SHOWN]}…"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from sparring.core.errors import InputError
-from sparring.core.spec import Catalogue, Component, show_number
+from sparring.core.spec import Catalogue, Component
 
 TINY = torch.finfo(torch.float32).tiny
 FAR = 1e6  # beyond this a pixel's distance says no more, and its square might overflow
@@ -27,7 +27,7 @@ class ThreatModel(Component, ABC):
         if not self.eps >= 0:
             raise InputError(f"{self.name}: eps must be at least 0, not {self.eps}")
         if self.name == "linf" and math.isfinite(self.eps) and self.eps > 1:
-            hint = f"; did you mean {self.name}({show_number(self.eps / 255)})?"
+            hint = f"; did you mean linf({self.eps:g}/255)?"
             raise InputError(f"linf: eps is a fraction of the pixel range, so at most 1, not {self.eps}{hint}")
 
     @abstractmethod
@@ -207,4 +207,4 @@ def _length(flat: Tensor) -> Tensor:
     return flat.square().sum(1, keepdim=True).sqrt().clamp(min=TINY)
 
 
-THREATS = Catalogue(ThreatModel, "threat model", (Linf, L2, L1))
+THREATS = Catalogue(ThreatModel, "threat model", (Linf, L2, L1), "linf(8/255)")
