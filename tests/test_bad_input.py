@@ -398,3 +398,18 @@ def test_under_inference_mode_an_attack_works_or_says_so(net: nn.Module, data: S
             assert "inference_mode" in str(error)  # noqa: PT017  # either end is right
         else:
             assert torch.equal(found.x, expected.x)
+
+
+@pytest.mark.parametrize("kind", [AssertionError, ValueError, TypeError, IndexError, RuntimeError])
+def test_a_model_that_refuses_the_images_is_named(kind: type[Exception], data: SimpleNamespace) -> None:
+    def refuse(x: Tensor) -> Tensor:
+        raise kind("wants 224 pixels")
+
+    assert refusal(lambda: evaluate(Bare(refuse), (data.x, data.y), THREAT, [ATTACK]), "the model fails", "wants 224")
+
+
+def test_an_attack_that_was_not_made_is_refused(net: nn.Module, data: SimpleNamespace) -> None:
+    from sparring.attacks import PGD
+
+    assert refusal(lambda: evaluate(net, (data.x, data.y), THREAT, PGD), "make one: PGD()")
+    assert refusal(lambda: run(PGD, net, data.x, data.y, THREAT), "make one: PGD()")

@@ -224,8 +224,8 @@ def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:
     try:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             logits = model(x)
-    except RuntimeError as error:
-        reason = str(error).partition("\n")[0][:160]
+    except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
+        reason = str(error).partition("\n")[0][:160] or type(error).__name__
         raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
     if x._version != before:
         raise InputError("the model changes its images in place; let its forward begin with x = x.clone()")

@@ -83,7 +83,7 @@ def evaluate(
     Raises InputError for anything that cannot be evaluated.
     """
     watch, threat, audit = Stopwatch(), THREATS.parse(threat), convert(audit, Level, "audit")
-    armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack) else attacks)]
+    armoury = [ATTACKS.parse(attack) for attack in ([attacks] if isinstance(attacks, str | Attack | type) else attacks)]
     for each in armoury:
         check_norm(each, threat)
     check_model(model)
