@@ -503,3 +503,47 @@ def test_a_checkpoint_of_a_wrong_kind_is_refused_as_damaged(
     torch.save(damage(run.read_checkpoint()), run.path / "checkpoint.pt")
     with pytest.raises(InputError, match=r"checkpoint\.pt: damaged"):
         fit(recipe(), runs=tmp_path, quiet=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shape": [1, 10**9, 10**9]},
+        {"shape": [1, 8]},
+        {"shape": "1x8x8"},
+        {"shape": [1, -8, 8]},
+        {"classes": 10},
+        {"classes": "0123456789"},
+        {"normalise": 3},
+        {"model": "cnn()"},
+    ],
+)
+def test_an_absurd_description_is_refused_as_damaged(changes: dict[str, object], tmp_path: Path) -> None:
+    path = fit(recipe(epochs=1), runs=tmp_path, quiet=True).run.path
+    about = json.loads((path / "model.json").read_text(encoding="utf-8"))
+    (path / "model.json").write_text(json.dumps(about | changes), encoding="utf-8")
+    with pytest.raises(InputError, match="damaged"):
+        sparring.load(path)
+
+
+def test_a_recipe_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    run = fit(recipe(epochs=1), runs=tmp_path, quiet=True).run
+    (run.path / "recipe.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="damaged"):
+        run.read_recipe()
+    with pytest.raises(InputError, match="another recipe"):
+        run.write_recipe("x")
+
+
+def test_a_run_says_with_what_when_and_where_it_was_trained_and_nothing_depends_on_it(tmp_path: Path) -> None:
+    run = fit(recipe(epochs=1), runs=tmp_path, quiet=True).run
+    written = json.loads((run.path / "model.json").read_text(encoding="utf-8"))
+    assert written["made"].keys() == {"sparring", "torch", "device", "ended"}
+    assert (written["made"]["torch"], written["made"]["device"]) == (torch.__version__, "cpu")
+    assert "made" not in run.read_description()
+
+
+@pytest.mark.parametrize("device", ["tpu", "bogus", "cuda:7"])
+def test_a_device_that_is_none_is_refused(device: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be used here; there are: auto, cpu, cuda, mps"):
+        fit(recipe(epochs=1), runs=tmp_path, device=device, quiet=True)

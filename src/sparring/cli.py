@@ -54,6 +54,7 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="""Change a field: --set epochs=3 --set defence="standard()".""")
 ]
+Trust = Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes a run's model.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on standard error.")]
 
 
@@ -65,6 +66,7 @@ def train(
     runs: Runs = Path("runs"),
     device: Device = "auto",
     quiet: Quiet = False,
+    trust: Trust = False,
 ) -> None:
     """Train what a recipe says, into a run folder of its own: a classifier, or a generative model.
 
@@ -77,7 +79,7 @@ def train(
 
     chosen = Recipe.read(recipe, parse_changes(change or []))
     done = "trained before" if run_of(chosen, runs).finished else "trained"
-    fitted = fit(chosen, runs=runs, device=device, resume=resume, quiet=quiet)
+    fitted = fit(chosen, runs=runs, device=device, resume=resume, quiet=quiet, trust=trust)
     out.print(f"{done}: {fitted.run.path}", soft_wrap=True)
     if chosen.generative is None:
         out.print(f'next: sparring evaluate {fitted.run.path} --threat "linf(0.1)"', soft_wrap=True)
@@ -88,7 +90,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A run folder; or a model's call string, with --data, as it comes.")],
     threat: Annotated[str, typer.Option("--threat", help='How far an image may be moved, such as "linf(8/255)".')],
     attack: Annotated[
-        list[str] | None, typer.Option("--attack", help="An attack; may be given more than once.")
+        list[str] | None,
+        typer.Option("--attack", help="An attack; more than once for more; default: fgsm() autoattack()."),
     ] = None,
     data: Annotated[str, typer.Option("--data", help="A dataset; by default the one it was trained on.")] = "",
     split: Annotated[str, typer.Option("--split", help="test, validation or train.")] = "test",
@@ -113,7 +116,7 @@ def evaluate(
     runs: Runs = Path("runs"),
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
-    trust: Annotated[bool, typer.Option("--trust", help="Import the code from outside that makes its model.")] = False,
+    trust: Trust = False,
 ) -> None:
     """Attack a trained classifier and say what is left of it.
 
@@ -154,7 +157,7 @@ def evaluate(
         certify=certify,
         audit=convert(audit, Level, "--audit"),
     )
-    evaluation, path = judge(fitted, source, settings)
+    evaluation, path = judge(fitted, source, settings, trust=trust)
     if as_json:
         out.print_json(path.read_text(encoding="utf-8"))
     else:

@@ -237,3 +237,26 @@ def test_a_classifier_from_outside_may_stand_behind_masks(tmp_path: Path, mine: 
     masked = fit(Recipe.of({**fields, "defence": "masked(masks=(median(),), model='bare')"}), runs=tmp_path, quiet=True)
     ours, theirs = masked.model.state_dict(), bare.model.state_dict()
     assert all(torch.equal(ours[f"classifier.{name}"], value) for name, value in theirs.items())
+
+
+@pytest.mark.parametrize(
+    ("path", "says"),
+    [(".x:f", 'expected "package.module:function"'), ("builtins:dict", "does not say what it takes|returns dict")],
+)
+def test_paths_that_are_none_and_functions_that_say_nothing_are_refused(path: str, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        MODELS.parse(f"external({path!r})").build((1, 8, 8), 10)
+
+
+def test_trust_reaches_the_surrogates(tmp_path: Path, mine: str) -> None:
+    victim = fit(Recipe.of({**FIELDS, "model": "mlp(hidden=(4,))"}), runs=tmp_path, quiet=True).run.path
+    surrogate = fit(Recipe.of({**FIELDS, "model": f'external("{mine}:wide")'}), runs=tmp_path, quiet=True).run.path
+    attack = f"transfer(surrogate={surrogate.name!r}, attack=fgsm())"
+    command = ["evaluate", str(victim), "--threat", "linf(0.1)", "--attack", attack, "--examples", "20"]
+    with pytest.raises(InputError, match="code from outside"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert CliRunner().invoke(app, [*command, "--trust"], catch_exceptions=False).exit_code == 0
+    trained = Recipe.of({**FIELDS, "defence": f"adversarial(attack={attack}, threat=linf(0.1))", "model": "mlp()"})
+    with pytest.raises(InputError, match="code from outside"):
+        fit(trained, runs=tmp_path, quiet=True)
+    assert fit(trained, runs=tmp_path, quiet=True, trust=True).run.finished

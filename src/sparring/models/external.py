@@ -25,7 +25,7 @@ class External(Outside):
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
         module, colon, function = self.path.partition(":")
-        if not colon or not module or not function:
+        if not colon or not module or not function or module.startswith("."):
             raise InputError(f'external: expected "package.module:function", not {self.path!r}')
         made = getattr(opened(module, f"external({self.path!r})"), function, None)
         if not callable(made):
@@ -37,7 +37,10 @@ class External(Outside):
 
     def _given(self, function: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
         """Return the arguments for a call of the function, of those offered what it takes."""
-        takes = signature(function)
+        try:
+            takes = signature(function)
+        except ValueError:  # of some that are written in C
+            raise InputError(f"external: {self.path} does not say what it takes; write a function that does") from None
         anything = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.parameters.values())
         given = {name: value for name, value in offered.items() if anything or name in takes.parameters}
         given |= dict(self.arguments)

@@ -76,9 +76,13 @@ def fits(run: Run, name: str) -> Iterator[None]:
     """Turn what goes wrong while a network of a run is built and filled into one line that names its files."""
     try:
         yield
-    except (KeyError, TypeError, IndexError, RuntimeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, RuntimeError, MemoryError) as error:
         reason = " ".join(str(error).split())[:300]
-        raise InputError(f"{run.path}: model.json and {name}.safetensors do not fit together ({reason})") from None
+        raise InputError(
+            f"{run.path}: damaged: model.json and {name}.safetensors do not fit together ({reason})"
+        ) from None
 
 
 def shape_of(about: dict[str, list[int]]) -> tuple[int, int, int]:

@@ -40,11 +40,13 @@ def fit(
     resume: bool = True,
     quiet: bool = False,
     dataset: Dataset | None = None,
+    trust: bool = False,
 ) -> Fitted:
     """Train what the recipe says, or open it if its run is finished, or go on if it was stopped.
 
     `recipe` may be a TOML file's path. With `resume=False` a run that was stopped is an error. `dataset` spares loading
-    the recipe's data again. Raises InputError for what cannot be used, or where another process is training the same,
+    the recipe's data again. `trust`: whether code from outside may be imported, if runs that the recipe names are of
+    it. Raises InputError for what cannot be used, or where another process is training the same,
     TrainingError when training diverges or is stopped.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
@@ -62,11 +64,12 @@ def fit(
                     f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
                 )
             sweep(run.path)
-            _train(recipe, run, dataset or recipe.data.load(), fabric_on(device, recipe.precision), quiet=quiet)
+            data = dataset or recipe.data.load()
+            _train(recipe, run, data, fabric_on(device, recipe.precision), quiet=quiet, trust=trust)
     return reopened(run, recipe)
 
 
-def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet: bool) -> None:
+def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet: bool, trust: bool) -> None:
     """Train in a run folder, to its end."""
     split = training_split(recipe, dataset)
     if recipe.epochs and not len(split):
@@ -74,7 +77,7 @@ def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet:
     setup = _setup(recipe, dataset, split, fabric, run.path.parent)
     trainable = opened(
         recipe.trainable,
-        load=lambda name: load(Run.find(name, run.path.parent).path),
+        load=lambda name: load(Run.find(name, run.path.parent).path, trust=trust),
         load_perturber=lambda name: load_perturber(Run.find(name, run.path.parent).path),
     )
     state = train(
@@ -89,7 +92,8 @@ def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet:
     )
     deployed, companions = trainable.deploy(state), trainable.companions(state)
     networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
-    run.finish(networks, {name: call for name, (call, _) in companions.items()} | _described(deployed, setup, dataset))
+    calls: dict[str, object] = {name: call for name, (call, _) in companions.items()}
+    run.finish(networks, calls | _described(deployed, setup, dataset), str(fabric.device))
 
 
 def _setup(recipe: Recipe, dataset: Dataset, split: Split, fabric: Fabric, runs: Path) -> Setup:

@@ -18,6 +18,8 @@ from sparring.recipe.recipe import Recipe
 from sparring.training.precision import Precision
 from sparring.training.runs import Run
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
@@ -55,6 +57,8 @@ def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> F
 
 def fabric_on(device: str, precision: Precision = "32-true") -> Fabric:
     """Return what knows a device by its name: auto, cpu, cuda or mps; raises InputError where there is no such one."""
+    if device not in DEVICES:
+        raise InputError(f"device {device!r} cannot be used here; there are: {', '.join(DEVICES)}")
     try:
         return Fabric(accelerator=device, devices=1, precision=precision)
     except (ValueError, RuntimeError) as error:  # Lightning's exceptions for what it has not, and cannot use here

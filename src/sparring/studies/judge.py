@@ -55,8 +55,12 @@ class Judgement:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 
-def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[Evaluation, Path]:
+def judge(
+    fitted: Fitted, data: Dataset | Source, settings: Judgement, *, trust: bool = False
+) -> tuple[Evaluation, Path]:
     """Return the evaluation of a run and the file in its folder that holds it.
+
+    `trust`: whether code from outside may be imported, if surrogates are of it.
 
     What attacks find is kept beside that file until it is written, so that a stopped evaluation goes on where it was.
     """
@@ -86,7 +90,7 @@ def judge(fitted: Fitted, data: Dataset | Source, settings: Judgement) -> tuple[
         certify=settings.certify,
         audit=settings.audit,
         folder=parts,
-        load=lambda name: load(Run.find(name, fitted.run.path.parent).path).to(where),
+        load=lambda name: load(Run.find(name, fitted.run.path.parent).path, trust=trust).to(where),
         load_perturber=lambda name: load_perturber(Run.find(name, fitted.run.path.parent).path),
         name=fitted.run.path.name,
     )

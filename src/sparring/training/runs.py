@@ -7,6 +7,8 @@ import hashlib
 import json
 import pickle
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,9 @@ from torch import Tensor, nn
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
 from sparring.core.study_results import EpochMetrics
+
+MADE = "made"  # in model.json, beside what rebuilds the model
+LARGEST = 1 << 16  # channels, rows or columns of an image
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Run:
     def write_recipe(self, text: str) -> None:
         """Write the recipe; raises InputError if the folder holds another one."""
         path = self.path / "recipe.toml"
-        if path.exists() and path.read_text(encoding="utf-8") != text:
+        if path.exists() and path.read_bytes() != text.encode():
             raise InputError(f"{self.path}: this folder is the run of another recipe; choose another name or folder")
         with replacing(path) as part:
             part.write_text(text, encoding="utf-8")
@@ -62,7 +67,7 @@ class Run:
         if not (self.begun or self.finished):
             with replacing(path) as part:
                 part.write_text(fingerprint + "\n", encoding="utf-8")
-        elif path.is_file() and path.read_text(encoding="utf-8").strip() != fingerprint:
+        elif path.is_file() and path.read_bytes().strip() != fingerprint.encode():
             raise InputError(
                 f"{self.path}: trained on other images than the recipe's data has now; delete the folder to train anew"
             )
@@ -72,7 +77,7 @@ class Run:
         try:
             return (self.path / "recipe.toml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: not a run folder (recipe.toml: {error})") from None
+            raise InputError(f"{self.path}: damaged, or no run folder (recipe.toml: {error})") from None
 
     def write_checkpoint(self, content: dict[str, Any]) -> None:
         """Write what training needs to go on to the same bits."""
@@ -104,17 +109,21 @@ class Run:
         try:
             return tuple(EpochMetrics(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines())
         except (ValueError, TypeError) as error:
-            raise InputError(f"{path}: not readable as metrics ({error})") from None
+            raise InputError(f"{path}: damaged, not readable as metrics ({error})") from None
 
-    def finish(self, networks: dict[str, nn.Module], description: dict[str, Any]) -> None:
-        """Write the networks by name, the deployed "model" and others; the description marks the run as finished."""
+    def finish(self, networks: dict[str, nn.Module], description: dict[str, Any], device: str) -> None:
+        """Write the networks by name, the deployed "model" and others; the description marks the run as finished.
+
+        It says with what, when and on which `device` training ended, too, which `read_description` leaves out: that
+        decides nothing.
+        """
         for name, network in networks.items():
             with replacing(self.path / f"{name}.safetensors") as part:
                 # each a copy: weights that layers share may not be stored as one
                 values = {key: value.cpu().contiguous().clone() for key, value in network.state_dict().items()}
                 save_file(values, part)
         with replacing(self.path / "model.json") as part:
-            part.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(description | {MADE: _made(device)}, indent=1) + "\n", encoding="utf-8")
 
     def read_description(self) -> dict[str, Any]:
         """Read what the deployed model is; raises InputError if the run is not finished."""
@@ -125,10 +134,10 @@ class Run:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: not readable ({error})") from None
-        if not isinstance(content, dict):
-            raise InputError(f"{path}: not a description of a model")
-        return content
+            raise InputError(f"{path}: damaged, not readable ({error})") from None
+        if not (isinstance(content, dict) and _sound(content)):
+            raise InputError(f"{path}: damaged, not a description of a model")
+        return {name: value for name, value in content.items() if name != MADE}
 
     def read_weights(self, name: str = "model") -> dict[str, Tensor]:
         """Read the parameters of the deployed model, or of another network that `finish` was given."""
@@ -136,4 +145,16 @@ class Run:
         try:
             return load_file(path)
         except (OSError, SafetensorError) as error:
-            raise InputError(f"{path}: not readable as safetensors ({error})") from None
+            raise InputError(f"{path}: damaged, not readable as safetensors ({error})") from None
+
+
+def _made(device: str) -> dict[str, str]:
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"sparring": version("sparring"), "torch": torch.__version__, "device": device, "ended": ended}
+
+
+def _sound(about: dict[str, Any]) -> bool:
+    """Return whether shape and classes are such as images have: absurd ones would take all memory."""
+    shape, classes = about.get("shape"), about.get("classes")
+    sides = isinstance(shape, list) and len(shape) == 3 and all(type(n) is int and 0 < n <= LARGEST for n in shape)
+    return sides and isinstance(classes, list) and all(isinstance(name, str) for name in classes)
