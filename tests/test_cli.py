@@ -229,3 +229,30 @@ def test_data_of_other_classes_or_shape_is_refused(trained: Path, tmp_path: Path
     done = sparring_says("evaluate", str(trained), "--threat", "linf(0.1)", "--data", f"folder({str(tmp_path)!r})")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
+
+
+def test_data_commands_say_what_there_is_to_say_of_data_without_published_files(tmp_path: Path) -> None:
+    done = sparring_says("data", "verify", "folder('nowhere-at-all')")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "does not exist" in done.stderr
+    done = sparring_says("data", "verify", f"folder({str(tmp_path)!r})")
+    assert "scikit-learn" not in done.stdout
+    assert "your own" in done.stdout
+    assert "comes with scikit-learn" in sparring_says("data", "fetch", "digits").stdout
+
+
+def test_the_help_names_the_default_attacks() -> None:
+    from sparring.evaluation import DEFAULT_ATTACKS
+
+    source = Path(sys.modules[main.__module__].__file__ or "").read_text(encoding="utf-8")
+    assert f"default: {' '.join(DEFAULT_ATTACKS)}." in source
+
+
+def test_a_finished_run_is_not_said_to_be_trained_again(trained: Path) -> None:
+    done = sparring_says("train", str(trained / "recipe.toml"), "--runs", str(trained.parent))
+    assert done.stdout.startswith("trained before: ")
+
+
+def test_set_names_the_field_that_cannot_be(trained: Path) -> None:
+    done = sparring_says("train", str(trained / "recipe.toml"), "--set", "limit=-1")
+    assert "recipe: limit is a number of images" in done.stderr

@@ -89,7 +89,7 @@ def print_files(names: list[str] | None) -> bool:
         corrupt |= any(file.state == "corrupt" for file in files)
         rows += [(source.name, f.file, f.problem or f.state, str(f.place or "")) for f in files]
         if not files:
-            rows.append((source.name, "", "comes with scikit-learn", ""))
+            rows.append((source.name, "", *source.whereabouts()))
     _print_table(("dataset", "file", "state", "place"), rows)
     return corrupt
 

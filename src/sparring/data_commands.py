@@ -39,5 +39,8 @@ def data_fetch(names: Annotated[list[str], typer.Argument(help="Datasets, such a
     from sparring.data.download import fetch
 
     for source in map(SOURCES.parse, names):
-        for file in fetch(source):
+        files = fetch(source)
+        if not files:
+            out.print(f"{source.name}: nothing to fetch, {' '.join(source.whereabouts()).strip()}", soft_wrap=True)
+        for file in files:
             out.print(f"{source.name}: {file.file} {file.state} ({file.place})", soft_wrap=True)

@@ -130,6 +130,10 @@ class Source(Component, ABC):
     def files(self) -> tuple[PublishedFile, ...]:
         """Return the published files that must be at hand; none for embedded data and for a folder of one's own."""
 
+    def whereabouts(self) -> tuple[str, str]:
+        """Return what there is to say of data without published files, and its place; InputError if it is missing."""
+        return "comes with Sparring", ""
+
 
 def to_float(x: Tensor) -> Tensor:
     """Return uint8 pixels as float32 in [0, 1]; float images as they are."""

@@ -30,5 +30,8 @@ class Digits(Source):
         train, validation = holdout(rest.x, rest.y, self.validation, self.seed, rest.ids)
         return Dataset(repr(self), tuple("0123456789"), train, validation, test)
 
+    def whereabouts(self) -> tuple[str, str]:
+        return "comes with scikit-learn", ""
+
     def files(self) -> tuple[PublishedFile, ...]:
         return ()

@@ -65,6 +65,9 @@ class Folder(Source):
             if not 0 <= share <= 1:
                 raise InputError(f"folder: {name} is a share, from 0 to 1, not {share}")
 
+    def whereabouts(self) -> tuple[str, str]:
+        return "your own, without checksums", str(locate(self.path))
+
     def files(self) -> tuple[PublishedFile, ...]:
         return ()
 
