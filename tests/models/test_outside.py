@@ -260,3 +260,28 @@ def test_trust_reaches_the_surrogates(tmp_path: Path, mine: str) -> None:
     with pytest.raises(InputError, match="code from outside"):
         fit(trained, runs=tmp_path, quiet=True)
     assert fit(trained, runs=tmp_path, quiet=True, trust=True).run.finished
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("package", ["timm", "torchvision"])
+def test_a_packages_network_is_trained_further_for_other_classes(
+    package: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last layer begins anew, which is said; but as it comes it cannot be judged on other classes."""
+    made = Net.__init__
+
+    def deeper(self: Net, classes: int, level: float = 0.0) -> None:
+        made(self, classes, level)
+        self.first = nn.Linear(3, 3)
+        nn.init.constant_(self.first.weight, level)
+
+    monkeypatch.setattr(Net, "__init__", deeper)
+    model = MODELS.parse(f"{package}('resnet')")
+    network = model.build((1, 8, 8), 7)
+    fresh = network.network.last.weight.clone()
+    model.begin(network)
+    assert torch.equal(network.network.last.weight, fresh)
+    assert bool((network.network.first.weight == (0.125 if package == "timm" else 0.25)).all())
+    assert "network.last begins anew, for 7 classes" in caplog.text
+    with pytest.raises(InputError, match="weights are of another network"):
+        model.fill(network)

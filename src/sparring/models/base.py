@@ -25,3 +25,7 @@ class Model(Component, ABC):
 
     def fill(self, network: nn.Module) -> None:  # most have none
         """Give a fresh network the weights that this model brings along, if it does; raises InputError if they fail."""
+
+    def begin(self, network: nn.Module) -> None:
+        """As `fill`, for a network that is trained further: for other classes, its last layer may stay fresh."""
+        self.fill(network)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.models.base import Model
-from sparring.models.weights import fill
+from sparring.models.weights import fill, fill_but_last
 
 
 class Outside(Model):
@@ -29,12 +29,16 @@ class Collected(Outside):
         """Return the package's network, with the released weights or fresh; `classes` None: as many as released."""
 
     def fill(self, network: nn.Module) -> None:
-        if not self.pretrained:
-            return
+        if self.pretrained:
+            fill(network, self._released(), f"{self.name}: {self.architecture}")
+
+    def begin(self, network: nn.Module) -> None:
+        if self.pretrained:
+            fill_but_last(network, self._released(), f"{self.name}: {self.architecture}")
+
+    def _released(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = self.create(pretrained=True, classes=None).state_dict()
-        fill(
-            network, {f"network.{name}": value for name, value in weights.items()}, f"{self.name}: {self.architecture}"
-        )
+        return {f"network.{name}": value for name, value in weights.items()}
 
 
 def opened(module: str, asked: str) -> ModuleType:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.models.base import Model
-from sparring.models.weights import fill, read_weights
+from sparring.models.weights import fill, fill_but_last, read_weights
 
 FIRES = (  # channels in, squeezed, and of each of the two expansions; None: a pool
     (96, 16, 64), (128, 16, 64), (128, 32, 128), None,
@@ -38,6 +38,10 @@ class SqueezeNet(Model):
     def fill(self, network: nn.Module) -> None:
         if self.weights:
             fill(network, read_weights(self.weights), f"squeezenet: {self.weights}")
+
+    def begin(self, network: nn.Module) -> None:
+        if self.weights:
+            fill_but_last(network, read_weights(self.weights), f"squeezenet: {self.weights}")
 
 
 class Squeezing(nn.Module):

@@ -1,5 +1,6 @@
 """Weights from elsewhere, by name: found, read without running anything, and compared before they are loaded."""
 
+import logging
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -8,6 +9,8 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.data.download import data_folders
+
+log = logging.getLogger("sparring")
 
 
 def read_weights(name: str) -> dict[str, Tensor]:
@@ -36,6 +39,18 @@ def fill(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
     if told:
         raise InputError(f"{where}: these weights are of another network: {'; '.join(told)}")
     network.load_state_dict(weights)
+
+
+def fill_but_last(network: nn.Module, weights: dict[str, Tensor], where: str) -> None:
+    """As `fill`, but a last layer for another number of classes keeps what it has, with a line that says so."""
+    own = network.state_dict()
+    other = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
+    rows_alone = all(own[name].shape[1:] == weights[name].shape[1:] for name in other)
+    if other and rows_alone and len({name.rpartition(".")[0] for name in other}) == 1:
+        classes = len(own[other[0]])
+        log.warning("%s: %s begins anew, for %d classes", where, other[0].rpartition(".")[0], classes)
+        weights = weights | {name: own[name] for name in other}
+    fill(network, weights, where)
 
 
 def _some(names: list[str]) -> str:

@@ -135,7 +135,7 @@ def _makers(
     def classifier() -> nn.Module:
         assert recipe.model is not None  # what trains a generative model asks for no classifier
         network = recipe.model.build(dataset.shape, len(dataset.classes))
-        recipe.model.fill(network)
+        (recipe.model.begin if recipe.epochs else recipe.model.fill)(network)
         return assemble(normalise, network).to(fabric.device)
 
     def learner(network: nn.Module) -> Learner:
