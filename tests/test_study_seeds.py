@@ -366,6 +366,40 @@ def test_pooling_gives_the_mean_with_the_t_interval_and_every_check_once(result:
     assert pooled_row(only, [0]) is only[0]
 
 
+def test_what_any_training_called_for_stands_in_the_pooled_row(result: tuple[StudyResult, Path]) -> None:
+    """It was once the first training's alone, though the second was found to be random."""
+    row = result[0].rows[2]
+    ways: list[dict[str, tuple[str, ...]]] = [
+        {},
+        {"detected": ("random",)},
+        {"adaptation": ("eot",), "detected": ("random",)},
+    ]
+    rows = [replace(row, evaluation=replace(row.evaluation, **way)) for way in ways]
+    pooled = pooled_row(rows, range(3)).evaluation
+    assert (pooled.adaptation, pooled.detected) == (("eot",), ("random",))
+    said = [flag.message for flag in pooled.flags if flag.check == "trainings unlike"]
+    assert said == [
+        "eot: called for by the model, and attacked so, in 1 of 3 trainings",
+        "random: found out, and attacked so, in 2 of 3 trainings",
+    ]
+    assert not [f for f in pooled_row(rows[2:] * 2, range(2)).evaluation.flags if f.check == "trainings unlike"]
+
+
+def test_curves_of_trainings_that_are_not_as_long_are_means_of_what_all_have(
+    result: tuple[StudyResult, Path],
+) -> None:
+    """They were once the first training's, whatever the others'."""
+    row = result[0].rows[0]
+    first, second = row.training
+    other = replace(row, training=(replace(first, metrics={"loss": first.metrics["loss"] + 2}),))
+    for pair in ([row, other], [other, row]):
+        pooled = pooled_row(pair, (0, 1))
+        assert [epoch.epoch for epoch in pooled.training] == [first.epoch]
+        assert pooled.training[0].metrics["loss"] == pytest.approx(first.metrics["loss"] + 1)
+        assert "epochs; their curves are means of those that all have" in pooled.evaluation.flags[-1].message
+    assert pooled_row([row, row], (0, 1)).training == (first, second)
+
+
 def test_trainings_that_agree_have_the_interval_of_one(result: tuple[StudyResult, Path]) -> None:
     rows = with_values(result[0].rows[2], "r", "f", [0.0, 0.0, 0.0])
     rows = [

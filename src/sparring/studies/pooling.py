@@ -1,7 +1,8 @@
 """Several trainings of one row as one: the mean of every figure, with its interval over the trainings."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass, replace
 from statistics import fmean
 from typing import Any
@@ -10,21 +11,57 @@ from sparring.core.results import GRAVITY, Bin, Checked, Estimate, Flag
 from sparring.core.statistics import mean
 from sparring.core.study_results import Figure, Row
 
+UNLIKE = "trainings unlike"  # the check under which it is said what some trainings have and others have not
+
 
 def pooled_row(rows: Sequence[Row], seeds: Sequence[int]) -> Row:
     """Return the rows of several seeds as one: means of every figure; what is no figure is the first one's.
 
     An estimate becomes the mean over the seeds with its t-interval, whatever interval each had; where one has none
     (NaN), it is left to the others. Trainings that agree to the last digit (nothing is left of any) would have an
-    interval of no width: theirs is the first one's. Bins of calibration are emptied into one another.
+    interval of no width: theirs is the first one's. Bins of calibration are emptied into one another. What any training
+    called for, or was found out to, stands; a note says in how many, and of training curves that are not as long.
     """
     if len(rows) == 1:
         return rows[0]
-    row: Row = _pooled(list(rows), 1.0)
-    flags = _flags([each.evaluation.flags for each in rows])
-    audit = _audits([each.evaluation.audit for each in rows])
-    evaluation = replace(row.evaluation, flags=flags, audit=audit, seeds=tuple(seeds))
+    row: Row = _pooled(_as_long(rows), 1.0)
+    judged = [each.evaluation for each in rows]
+    flags = (*_flags([each.flags for each in judged]), *_unlike(rows))
+    evaluation = replace(
+        row.evaluation,
+        flags=flags,
+        audit=_audits([each.audit for each in judged]),
+        seeds=tuple(seeds),
+        adaptation=tuple(sorted(_counts([each.adaptation for each in judged]))),
+        detected=tuple(_counts([each.detected for each in judged])),
+    )
     return replace(row, evaluation=evaluation, repeats=tuple(repeat for each in rows for repeat in each.repeats))
+
+
+def _as_long(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with the epochs alone that all of them have: a mean of fewer trainings is another curve."""
+    common = set.intersection(*({metrics.epoch for metrics in row.training} for row in rows))
+    return [replace(row, training=tuple(m for m in row.training if m.epoch in common)) for row in rows]
+
+
+def _counts(of_each: Sequence[tuple[str, ...]]) -> Counter[str]:
+    """Return in how many trainings each of these stands."""
+    return Counter(name for names in of_each for name in dict.fromkeys(names))
+
+
+def _unlike(rows: Sequence[Row]) -> Iterator[Flag]:
+    """Say of what differs between trainings in how many it was so: the pooled row has it all."""
+    judged, n = [row.evaluation for row in rows], len(rows)
+    for counts, what in (
+        (_counts([each.adaptation for each in judged]), "called for by the model, and attacked so,"),
+        (_counts([each.detected for each in judged]), "found out, and attacked so,"),
+    ):
+        for name in (name for name, count in counts.items() if count < n):
+            yield Flag(UNLIKE, "note", f"{name}: {what} in {counts[name]} of {n} trainings")
+    lengths = [len(row.training) for row in rows]
+    if len(set(lengths)) > 1:
+        told = ", ".join(map(str, lengths))
+        yield Flag(UNLIKE, "note", f"the trainings have {told} epochs; their curves are means of those that all have")
 
 
 def _pooled(parts: list[Any], most: float) -> Any:  # whatever stands in a record
