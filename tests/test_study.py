@@ -191,6 +191,116 @@ def test_a_bad_study_is_one_clear_line(tmp_path: Path, old: str, new: str, said:
     assert "\n" not in str(caught.value)
 
 
+STANDARD = 'defence = "standard()"\n'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("at_least = 0.2\n", "", "claim 'It learns': needs one thing to be decided by"),
+        ("at_least = 0.2", 'at_least = 0.2\nabove = "standard"', "claim 'It learns': needs one thing"),
+        ("at_least = 0.2", 'above = "standard"\nbelow = "standard"', "claim 'It learns': needs one thing"),
+        ("at_least = 0.2", 'above = "standard"', "claim 'It learns': sets a row against itself"),
+        (
+            "at_least = 0.2",
+            'above = "standard"\nthan = "clean accuracy"',
+            "claim 'It learns': sets a row against itself",
+        ),
+        ("at_least = 0.2", 'at_least = 0.2\nthan = "clean ece"', "claim 'It learns': than names the figure"),
+        ("at_least = 0.2", "at_least = 20", "claim 'It learns': at_least must be a share, 0 to 1, not 20"),
+        ("at_least = 0.2", "at_most = nan", "claim 'It learns': at_most must be a share"),
+        ("at_least = 0.2", "at_least = 0.9\nat_most = 0.2", "at_least must be less than at_most: 0.9 and 0.2"),
+        ('column = "honest"', 'column = "mended"', "claim 'It learns': column: 'clean accuracy' is not measured so"),
+        (STANDARD, STANDARD + 'role = "adversary"\n', "the row 'standard' is trained for others and is not judged"),
+    ],
+)
+def test_a_claim_that_nothing_could_decide_is_refused(tmp_path: Path, old: str, new: str, said: str) -> None:
+    """Each was once read, trained for, and decided somehow."""
+    assert old in TOML
+    (tmp_path / "bad.toml").write_text(TOML.replace(old, new))
+    with pytest.raises(InputError, match=said):
+        read_plan(str(tmp_path / "bad.toml"))
+
+
+def test_a_claim_may_be_a_range_or_set_two_figures_of_a_row_against_each_other(tmp_path: Path) -> None:
+    for new in ("at_least = 0.2\nat_most = 0.9", 'above = "standard"\nthan = "adversarial accuracy"'):
+        (tmp_path / "s.toml").write_text(TOML.replace("at_least = 0.2", new))
+        assert len(read_plan(str(tmp_path / "s.toml")).claims) == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('title = "A small study"\n', "", "title is missing"),
+        ('name = "small"\n', "", "name is missing"),
+        ('[[rows]]\nname = "noise at {noise}"', '[[rows]]\nname = "standard"', "two rows are called 'standard'"),
+        ('["fgsm()"]', '["fgsmm()"]', "evaluation: attacks: unknown attack 'fgsmm'; did you mean 'fgsm'"),
+        ('["fgsm()"]', "[]", "evaluation: attacks: name one or more"),
+        ('protocol = "fgsm()"', 'protocol = "fgsmm()"', "evaluation: protocol: unknown attack"),
+        ("examples = 60", 'distances = ["deepfol()"]', "evaluation: distances: unknown attack"),
+        ("examples = 60", 'distances = ["fgsm()"]', "distances: .* not for the nearest"),
+        ("examples = 60", "examples = 0", "evaluation: examples must be at least 1, not 0"),
+        ("examples = 60", "attacked = -5", "evaluation: attacked must be at least 1, not -5"),
+        ("examples = 60", "audited = -1", "evaluation: audited must be at least 0, not -1"),
+        ("examples = 60", 'split = "tests"', "evaluation: unknown split 'tests'; did you mean 'test'"),
+        (
+            "examples = 60",
+            'shown = { a = { attack = "pgdd()", on = ["standard"] } }',
+            "shown: a: attack: unknown attack",
+        ),
+        ("curve = [0.05, 0.1]", "curve = [-0.1]", "evaluation: curve: an eps is a number above 0"),
+        ("curve = [0.05, 0.1]", "curve = [nan]", "evaluation: curve: an eps is a number above 0"),
+        ("sweep = [0.05, 0.1]", "sweep = [8]", r"evaluation: sweep: .*did you mean linf\(8/255\)"),
+        ("eps = [0.05]", "eps = [0.05, 20]", "evaluation: threat: linf: eps is a fraction of the pixel range"),
+        ("eps = [0.05]", "eps = []", "grid: eps has no value to try"),
+        ("eps = [0.05]", "eps = 0.05", "grid: each must be a list"),
+        ('figures = ["clean accuracy"]', 'figures = ["adversarial ece"]', "has no published 'adversarial ece'"),
+        (
+            'row = "standard"\nfigures',
+            'split = "test"\nrow = "standard"\nfigures',
+            "nothing is chosen on the test split",
+        ),
+        (STANDARD, 'defence = "standrd()"\n', "row 'standard': unknown defence 'standrd'; did you mean 'standard'"),
+        (STANDARD, STANDARD + "recipe = 3\n", "row 'standard': recipe must be a table"),
+        (STANDARD, STANDARD + 'recipe = { model = "mpl()" }\n', "row 'standard': unknown model 'mpl'"),
+        (STANDARD, STANDARD + 'role = "judge"\n', "row 'standard': role: 'judge' is not one of"),
+        (STANDARD, STANDARD + 'evaluation = { attacks = ["x()"] }\n', "row 'standard': evaluation: attacks: unknown"),
+        ("linf({noise})", "linf({nois})", "row 'noise at {noise}': .*nois"),
+        ("noise = [0.05, 0.1]", "noise = [0.05, -1]", "row 'noise at {noise}': linf: eps must be at least 0"),
+        ("noise = [0.05, 0.1]", "noise = 3", "each: noise must be a list"),
+        ('"clean accuracy" = 0.95', '"clean accuracy" = 95', "clean accuracy: must be a share, .*did you mean 0.95"),
+        (
+            '"clean accuracy" = 0.5\n',
+            '"clean accuracy" = -0.5\n',
+            "tolerance: clean accuracy must be a number from 0 on",
+        ),
+        (STANDARD, STANDARD + 'published_sweep = { "x" = 0.9 }\n', "published_sweep: 'x' is no eps"),
+        (STANDARD, STANDARD + 'published_sweep = { "0.1" = 90 }\n', "published_sweep: 0.1: must be a share"),
+        (
+            STANDARD,
+            STANDARD + 'published_on = { mnist = { "clean ece" = 9 } }\n',
+            "published_on: mnist: clean ece: must",
+        ),
+    ],
+)
+def test_every_name_and_number_is_checked_before_anything_is_trained(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    """Each once came out after hours of training, as a traceback, or not at all."""
+    assert old in TOML
+    (tmp_path / "bad.toml").write_text(TOML.replace(old, new))
+    with pytest.raises(InputError, match=said) as caught:
+        read_plan(str(tmp_path / "bad.toml"))
+    assert "bad.toml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_study_without_rows_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text(TOML.split("[search]")[0] + '[evaluation]\nthreat="l2(1)"\nattacks=["fgsm()"]\n')
+    with pytest.raises(InputError, match="there is no row"):
+        read_plan(str(tmp_path / "bad.toml"))
+
+
 def row_with(figure: Figure, like: Row) -> Row:
     return replace(like, figures=(figure,))
 

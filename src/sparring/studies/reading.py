@@ -3,22 +3,15 @@
 import tomllib
 from collections.abc import Collection, Mapping
 from importlib import resources
-from itertools import product
 from pathlib import Path
-from string import Formatter
 from typing import Any, get_type_hints
 
 from sparring.core.errors import InputError
 from sparring.core.spec import convert, suggest
 from sparring.data import Source
 from sparring.recipe import read_toml
-from sparring.studies.expansion import fill_in
+from sparring.studies.checking import check_plan
 from sparring.studies.plan import (
-    CURVE,
-    DISTANCE,
-    FIGURES,
-    FOOLED,
-    UNDER,
     ClaimPlan,
     EvaluationPlan,
     GeometryPlan,
@@ -42,7 +35,7 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     """Read a study by name or TOML path, at a budget (`full`, or a table of the file such as `quick`).
 
     `changes` set fields of its recipe, or of its evaluation. Raises InputError that names the field for anything
-    unknown or of a wrong type.
+    unknown, of a wrong type or out of range.
     """
     raw = _shaped(_read(study), study)
     variant = raw.pop("quick", {})
@@ -70,8 +63,10 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     raw["evaluation"] = _fill(EvaluationPlan, judged, f"{study}: evaluation")
     raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None
     raw["claims"] = tuple(_fill(ClaimPlan, claim, f"{study}: claims") for claim in raw.get("claims", ()))
-    plan = StudyPlan(**_known(raw, StudyPlan, study))
-    _check_names(plan)
+    for key in (key for key in TEXTS if key not in _known(raw, StudyPlan, study)):
+        raise InputError(f'{study}: {key} is missing; write it at the top, {key} = "..."')
+    plan = StudyPlan(**raw)
+    check_plan(plan, study)
     return plan
 
 
@@ -137,7 +132,10 @@ def _row(raw: dict[str, Any], tolerance: dict[str, float], judged: dict[str, Any
     tolerance = {**tolerance, **raw.get("tolerance", {})}
     filled = {"recipe": {}, "each": {}, "published": {}, **raw, "tolerance": tolerance}
     hints, where = get_type_hints(RowPlan), f"{study}: row {raw.get('name')!r}"
-    for key in ("seeds", "published", "tolerance", "published_sweep", "published_on"):
+    for key in ("recipe", "each", "evaluation"):
+        if not isinstance(filled.get(key, {}), dict):
+            raise InputError(f"{where}: {key} must be a table, not {filled[key]!r}")
+    for key in ("seeds", "published", "tolerance", "published_sweep", "published_on", "role"):
         if key in filled:
             filled[key] = convert(filled[key], hints[key], f"{where}: {key}")
     if "evaluation" in filled:
@@ -159,6 +157,8 @@ def _fill(kind: type[Any], raw: dict[str, Any], where: str) -> Any:
         tables = [value, *value.values()] if key == "shown" and isinstance(value, dict) else [value]
         if key in ("grid", "geometry", "shown") and not all(isinstance(table, dict) for table in tables):
             raise InputError(f"{where}: {key} must be a table, not {value!r}")
+        if key == "grid" and not all(isinstance(tried, list) for tried in value.values()):
+            raise InputError(f"{where}: grid: each must be a list of the numbers to try, not {value!r}")
         if key == "grid":
             values[key] = {n: convert(tuple(o), tuple[int | float, ...], f"{where}: {n}") for n, o in value.items()}
         elif key == "geometry":
@@ -189,43 +189,3 @@ def _table(raw: dict[str, Any], key: str, study: str) -> dict[str, Any]:
     if not isinstance(table, dict):
         raise InputError(f"{study}: the table [{key}] is missing")
     return table
-
-
-def _check_names(plan: StudyPlan) -> None:
-    images = ("clean", "adversarial") if plan.evaluation.protocol else ()
-    known = [f"{name} {figure}" for name in images for figure in FIGURES]
-    known += [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
-    known += [f"{figure}{name}" for name in _shown(plan.evaluation) for figure in (UNDER, FOOLED)]
-    known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
-    named = [(row.name, f) for row in plan.rows for f in (*row.published, *row.tolerance) if f != CURVE]
-    named += [(row.name, f) for row in plan.rows for of in row.published_on.values() for f in of]
-    named += [(claim.claim, figure) for claim in plan.claims for figure in (claim.figure, claim.than or claim.figure)]
-    named += [("evaluation", figure) for figure in plan.evaluation.faultless]
-    named += [("search", figure) for figure in (plan.search.figures if plan.search else ())]
-    for where, figure in named:
-        if figure not in known:
-            hint = suggest(figure, known) if plan.evaluation.protocol else "; set [evaluation] protocol, an attack"
-            raise InputError(f"{plan.name}: {where}: unknown figure {figure!r}{hint}")
-    rows = [name for row in plan.rows for name in _names(row)]
-    wanted = [name for claim in plan.claims for name in (claim.row, claim.above, claim.below) if name]
-    wanted += [*plan.evaluation.recoveries, *(name for name in plan.evaluation.features[:1] if name)]
-    wanted += [name for shown in plan.evaluation.shown.values() for name in (*shown.on, *(shown.adaptive or ()))]
-    wanted += plan.evaluation.geometry.on if plan.evaluation.geometry else ()
-    wanted += [*plan.evaluation.adversaries, *([plan.search.row] if plan.search else [])]
-    for name in wanted:
-        if name not in rows:
-            raise InputError(f"{plan.name}: unknown row {name!r}{suggest(name, rows)}")
-
-
-def _shown(plan: EvaluationPlan) -> list[str]:
-    """Return the names of the images that are shown, each with the row on which they are made if there are several."""
-    return [f"{name} of {row}" if len(shown.on) > 1 else name for name, shown in plan.shown.items() for row in shown.on]
-
-
-def _names(row: RowPlan) -> list[str]:
-    """Return what a row is called: as it stands, and if it names nothing but its own values, with each filled in."""
-    own = {name for _, name, *_ in Formatter().parse(row.name) if name}
-    if not own or not own <= set(row.each):
-        return [row.name]
-    each = [dict(zip(row.each, values, strict=True)) for values in product(*row.each.values())]
-    return [row.name, *(fill_in(row.name, values) for values in each)]
