@@ -112,7 +112,7 @@ def row(name: str, robust: int = 300) -> Row:
         run="runs/toy-abc123",
         figures=(Figure("clean accuracy", 0.9858, share(480, 500), share(479, 500), 0.006),),
         sweep=(curve("fgsm()", worst_case=False, counts=(400, 450, 480)),),
-        training=tuple(EpochMetrics(e, {"loss": 1.5 / e, "accuracy": 1 - 0.3 / e}, 12.5) for e in (1, 2, 3)),
+        training=tuple(EpochMetrics(e - 1, {"loss": 1.5 / e, "accuracy": 1 - 0.3 / e}, 12.5) for e in (1, 2, 3)),
         evaluation=evaluation(robust),
     )
 

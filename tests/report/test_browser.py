@@ -184,11 +184,15 @@ def test_a_table_sorts_both_ways_by_keyboard_and_can_be_narrowed(show, lively_pa
 
     button.focus()
     page.keyboard.press("Enter")
-    assert robust() == sorted(robust())
-    assert table.locator("th[aria-sort=ascending]").count() == 1
-    button.click()
-    assert robust() == sorted(robust(), reverse=True)
+    *trusted, failed = robust()
+    assert trusted == sorted(trusted, reverse=True)
     assert table.locator("th[aria-sort=descending]").text_content() == "Robust %"
+    button.click()
+    assert robust() == [*sorted(trusted), failed]
+    assert failed < min(trusted)
+    assert table.locator("th[aria-sort=ascending]").count() == 1
+    table.get_by_role("button", name="Rank").click()
+    assert table.locator("tbody .rank").all_inner_texts()[0] == "1"
     page.locator("#figures select").select_option("clean accuracy")
     assert page.locator("#figures tbody tr:visible").count() == 4
     assert page.locator("#figures tbody tr.again:visible").count() == 0
@@ -214,6 +218,16 @@ def test_axe_finds_nothing_serious(show, lively_page, written, viewport, scheme,
     assert serious == [], json.dumps([(e["id"], [n["html"][:200] for n in e["nodes"]]) for e in serious], indent=1)
 
 
+def test_long_names_of_classes_wrap_on_a_phone(show, living, tmp_path):
+    classes = ("a rather long name of ImageNet, with its synonym, and another one", "one", "two")
+    rows = tuple(replace(row, evaluation=replace(row.evaluation, classes=classes)) for row in living.rows)
+    page = show(sparring.report.write(replace(living, rows=rows), tmp_path), PHONE)
+    slide(page, 2)
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    inside = "(marks) => marks.every((mark) => mark.scrollWidth <= mark.clientWidth)"
+    assert page.locator(".models .mark").evaluate_all(inside)
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_phone_never_scrolls_sideways(show, lively_page, written, opened):
     for path in (lively_page, written):
@@ -227,15 +241,49 @@ def test_a_phone_never_scrolls_sideways(show, lively_page, written, opened):
 def test_it_prints_open_and_without_what_paper_cannot_do(show, lively_page):
     page = show(lively_page)
     page.evaluate(
-        "addEventListener('beforeprint', () => { window.held = document.querySelectorAll("
-        "'details:not([open]):not(.numbers):not(.sound)').length; })"
+        "addEventListener('beforeprint', () => { window.held = ["
+        "document.querySelectorAll('details:not([open]):not(.numbers):not(.audit)').length, "
+        "[...document.querySelectorAll('.audit[open]')].map((audit) => audit.id)]; })"
     )
     assert page.pdf()[:5] == b"%PDF-"
-    assert page.evaluate("window.held") == 0
+    assert page.evaluate("window.held") == [0, ["audit-0"]]  # of the audits the failed one
     assert page.locator("[data-chart]").count() == page.locator(".chart.js-plotly-plot").count()
     page.emulate_media(media="print")
     assert not page.locator("#explorer").is_visible()
     assert not page.locator("nav").is_visible()
+
+
+def test_the_heads_of_tables_come_again_on_each_sheet_of_paper(show, living, tmp_path):
+    """Chromium repeats no head that holds a button, or that is sticky."""
+    rows = tuple(replace(row, name=f"{row.name} {n}") for n in range(10) for row in living.rows)
+    page = show(sparring.report.write(replace(living, rows=rows), tmp_path), PAPER)
+    page.emulate_media(media="print")
+    assert page.locator(".tall").count()
+    look = "(parts, what) => [...new Set(parts.map((part) => getComputedStyle(part)[what]))]"
+    assert page.locator("thead button").evaluate_all(look, "display") == ["contents"]
+    assert page.locator("thead th").evaluate_all(look, "position") == ["static"]
+
+
+def test_only_what_scrolls_is_a_stop_for_the_tab_key(show, lively_page):
+    page = show(lively_page)
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    page.wait_for_function("document.querySelector('[tabindex]')")
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_function(
+            "[...document.querySelectorAll('.scroll, pre')].every((part) => part.hasAttribute('tabindex') === "
+            "(part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1))"
+        )
+    labels = page.locator(".scroll").evaluate_all("(parts) => parts.map((part) => part.ariaLabel)")
+    assert max(map(len, labels)) < 80
+    assert page.locator(".further[tabindex]").count() == page.locator(".further").count() > 0
+
+
+def test_the_glossary_opens_from_the_top_by_keyboard(show, lively_page):
+    page = show(lively_page)
+    page.locator("#verdict a[href='#words']").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#words dt").first.is_visible()
 
 
 def test_no_table_is_wider_than_a_page(show, lively_page, written):

@@ -7,7 +7,9 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from sparring.report import figures, panels, style
+from sparring.core.study_results import EpochMetrics
+from sparring.evaluation.checks import rising
+from sparring.report import charts, figures, learning, panels, style
 
 NAMES = ["verdict", "curves", "sweep", "confidence", "calibration", "gallery", "training"]
 
@@ -75,9 +77,51 @@ def test_a_rise_within_the_intervals_is_no_rise(make_row, make_curve):
     assert panels.rises([noisy]) == ()
 
 
+@pytest.mark.parametrize(("after", "rises"), [(508, False), (511, True)])
+def test_page_and_check_agree_on_what_rises(make_row, make_curve, after, rises):
+    """By a point of accuracy at least, and not only from one eps to the next."""
+    curve = make_curve("fgsm()", worst_case=False, counts=(50000, 50050, 100 * after), n=100000)
+    flag = rising(curve)
+    assert (flag is not None) == rises == bool(panels.rises([replace(make_row("one"), sweep=(curve,))]))
+    if flag:
+        assert "from 50.0% at eps 0.1 to 51.1% at 0.3: the attack fails at the larger eps" in flag.message
+        assert "may be masked" in flag.message
+
+
+def test_panels_of_two_sweeps_are_told_apart_by_their_eps(make_row, make_curve):
+    near = make_curve("fgsm()", worst_case=False, counts=(9, 8))
+    far = replace(near, points=tuple(replace(point, eps=10 * point.eps) for point in near.points))
+    titles = [panel.title for panel in panels.sweeps([replace(make_row("one"), sweep=(near, far))])]
+    assert titles[0] == "Linf, each eps on its own, eps 0.1 to 0.2"
+    assert titles[1].endswith("eps 1 to 2")
+
+
+def test_metrics_have_names_that_people_use_and_epochs_count_from_one(make_row):
+    metrics = {"pgd_accuracy": 0.5, "overfitting": 1.0, "adversarial_accuracy": 0.4}
+    epochs = tuple(EpochMetrics(epoch, metrics, 1.0) for epoch in range(2))
+    attacked = replace(make_row("a"), training=epochs)
+    noisy = replace(attacked, name="b", defence="noise_training(threat=linf(eps=0.2))")
+    found = {panel.title: panel for panel in learning.panels([attacked, noisy])}
+    of = {title: [line.name for line in panel.lines] for title, panel in found.items()}
+    assert of["PGD accuracy"] == of["Overfitting (1: yes)"] == ["a", "b"]
+    assert (of["Accuracy on attacked images"], of["Accuracy on noisy images"]) == (["a"], ["b"])
+    assert found["PGD accuracy"].lines[0].x == (1.0, 2.0)
+    assert "Accuracy on noisy images %" in [column.name for column in learning.table([noisy]).columns]
+
+
+def test_many_lines_have_no_bands_and_a_legend_in_the_order_of_the_ranks(make_row):
+    rows = [make_row(f"row {n}", 100 + 20 * n) for n in range(9)]
+    (panel,) = panels.honest_curves(rows)
+    assert not any("fill" in trace for trace in charts.line_chart(panel)["data"])
+    assert any("fill" in trace for trace in charts.line_chart(replace(panel, lines=panel.lines[:8]))["data"])
+    drawn = figures.curves(rows)
+    assert not drawn.axes[0].collections
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == [f"row {n}" for n in range(8, -1, -1)]
+
+
 def test_losses_come_before_accuracies_and_accuracies_are_in_per_cent(make_row):
-    titles = [(panel.title, panel.y_title, panel.lines[0].y[0]) for panel in panels.training([make_row("one")])]
-    assert titles == [("Loss", "loss", 1.5), ("Accuracy", "accuracy (%)", 70.0)]
+    titles = [(panel.title, panel.y_title, panel.lines[0].y[0]) for panel in learning.panels([make_row("one")])]
+    assert titles == [("Loss", "loss", 1.5), ("Clean accuracy", "clean accuracy (%)", 70.0)]
 
 
 def test_defences_look_different_from_one_another():

@@ -54,6 +54,24 @@ def test_intervals():
     assert format.interval(unknown) == ""
 
 
+@pytest.mark.parametrize(
+    ("spec", "printed"),
+    [
+        ("fgsm()", "fgsm()"),
+        ("pgd(steps=20, rel_step_size=0.1, restarts=1, loss='margin')", "pgd(steps=20, rel_step_size=0.1, …)"),
+        ("trades(threat=linf(eps=0.1, more=2), beta=6, steps=1000)", "trades(threat=linf(eps=0.1, more=2), …)"),
+        ("masked(model='a very long name of a very long model')", "masked(…)"),
+        (
+            "some words that are no call string and longer than forty",
+            "some words that are no call string and longer than forty",
+        ),
+    ],
+)
+def test_a_long_call_string_loses_its_last_arguments(spec, printed):
+    assert format.short_call(spec) == printed
+    assert len(printed) <= max(40, len(spec) * ("(" not in spec))
+
+
 def test_a_name_is_cut_in_its_middle():
     assert format.shorten("short", 10) == "short"
     assert format.shorten("a" * 20 + "b" * 20, 10) == "aaaaaa…bbb"

@@ -14,9 +14,9 @@ import pytest
 import sparring.report
 from sparring.core.statistics import share
 from sparring.core.study_results import Figure, Repeat
-from sparring.report import charts, format, html, panels
+from sparring.report import beside, charts, format, html, panels
 
-VOID = {"meta", "img", "link", "br", "path"}
+VOID = {"input", "meta", "img", "link", "br", "path"}
 
 
 class Page(HTMLParser):
@@ -151,7 +151,7 @@ def test_images_have_alternatives_and_tables_captions(page):
         "FGSM is <b>weak</b>.",
         "No images were kept with this result",
         "Difference magnified x 5",
-        "rises under fgsm() from 80.0 % at eps 0.1 to 96.0 % at eps 0.3",
+        "accuracy under fgsm() rises from 80.0 % at eps 0.1 to 96.0 % at eps 0.3.",
     ],
 )
 def test_what_the_record_holds_is_on_the_page(page, shown):
@@ -243,6 +243,7 @@ def test_learned_adversaries_and_every_training_have_their_tables(make_row, make
     assert ">Mended<" in page
     assert f"{100 * 450 / 500:.1f}" in page
     without = html.render(make_study(make_row("two")))
+    assert "means of 2 trainings" not in without
     for absent in ("Learned adversaries against", ">Mended<", "Every training:"):
         assert absent not in without
 
@@ -250,8 +251,60 @@ def test_learned_adversaries_and_every_training_have_their_tables(make_row, make
 def test_a_published_figure_is_marked_beside_the_one_of_ours_that_it_is_compared_with(make_row, make_study):
     figure = Figure("under game", 0.9, share(250, 500), None, 0.01, share(450, 500), "mended")
     page = html.render(make_study(replace(make_row("one"), figures=(figure,))))
-    compatibility, mended = page.index(">50.0<"), page.index("within ±1.0")
-    assert compatibility < mended < page.index(">90.0<", mended)
+    assert page.index(">50.0<") < page.index("within ±1.0") < page.index(">90.0<", page.index("within ±1.0"))
     assert "not within" not in page
     plain = html.render(make_study(replace(make_row("one"), figures=(replace(figure, measured="compatibility"),))))
     assert "not within" in plain
+
+
+def test_honest_comes_first_and_published_only_where_something_was(make_row, make_study):
+    row = make_row("one")
+    heads = [column.name for column in beside.figures([row]).columns]
+    assert heads == ["Defence", "Figure", "Honest", "Published", "Compatibility"]
+    assert len(beside.figures([row]).rows[0]) == len(heads)
+    none = replace(row, figures=tuple(replace(figure, published=None) for figure in row.figures))
+    assert [column.name for column in beside.figures([none]).columns] == heads[:3] + heads[4:]
+    assert "The paper's figures and ours</h2>" in html.render(make_study(row)).replace("&#39;", "'")
+    assert "What was measured</h2>" in html.render(make_study(none))
+
+
+def test_what_all_rows_share_is_said_once(make_row, make_study):
+    """Rows that differ in the number of trainings alone do not repeat what they were judged on."""
+    one, two = make_row("one"), make_row("two")
+    two = replace(two, evaluation=replace(two.evaluation, seeds=(0, 1, 2)))
+    text = words(Page(html.render(make_study(one, two))))
+    ranking = text[text.index("Ranked by") : text.index("thin upright")]
+    assert ranking.count("500 examples of digits(), test split") == 1
+    assert "One training" in ranking
+    assert "Means of 3 trainings" in ranking
+
+
+def test_the_key_is_in_the_order_of_the_ranks(make_row, make_study):
+    page = html.render(make_study(make_row("worse", 100), make_row("better", 400)))
+    curves = page[page.index('id="curves"') :]
+    assert curves.index("<span>better</span>") < curves.index("<span>worse</span>")
+    assert re.search(r'data-row="1"[^>]*>(?:(?!</button>).)*better', curves, re.DOTALL)
+
+
+def test_the_words_are_explained_and_linked_from_the_top(page):
+    text = words(page)
+    assert page.attributes("href").count("#words") == 2
+    for word in ("eps", "Clean accuracy", "Robust accuracy", "Compatibility", "Honest", "ECE", "Worst case", "Audit"):
+        assert f" {word} " in text[text.rindex("What the words mean") :]
+
+
+def test_only_long_call_strings_are_cut_and_the_whole_is_a_hint(make_row, make_study):
+    long = "pgd(steps=20, rel_step_size=0.1, restarts=1, loss='margin', random_start=True)"
+    row = make_row("one")
+    attacked = {long: replace(row.evaluation.attacked["pgd"], attack=long)}
+    page = html.render(make_study(replace(row, evaluation=replace(row.evaluation, attacked=attacked))))
+    assert "<code>pgd(steps=20, rel_step_size=0.1, …)</code>" in page
+    assert f'title="{long}"'.replace("'", "&#39;") in page
+
+
+def test_the_audit_is_summed_up_at_the_top_and_told_below_the_curves(living):
+    text = words(Page(html.render(living)))
+    total = (
+        "The audit: 6 of 11 checks passed, 1 check failed, 1 warning, 2 notes, 1 not run, 1 of 4 results not audited."
+    )
+    assert text.index(total) < text.index("Accuracy against eps") < text.index("Each check of each defence")

@@ -114,9 +114,10 @@ def test_what_it_costs_in_clean_accuracy_is_said(rated):
 
 def test_an_order_within_the_intervals_is_called_unsettled(rated):
     rows = [rated("a", 400), rated("b", 395), rated("c", 100)]
-    assert "It is not settled that a beats b: chance explains the difference (≈)." in told(rows)
+    assert "It is not settled that a beats b: chance may explain the difference (≈)." in told(rows)
     assert [ranked.close for ranked in ranking(rows)] == [False, True, False]
     assert "beats b, c or d:" in told([rated(name, 400) for name in "abcd"])
+    assert "a beats “b, twice” or “c”:" in told([rated(name, 400) for name in ("a", "b, twice", "c")])
     assert "beats 6 others:" in told([rated(name, 400) for name in "abcdefg"])
 
 

@@ -10,6 +10,7 @@ from sparring.core.results import Estimate
 
 Z = 1.959963984540054  # the 97.5 % point of the normal distribution
 TAIL = 0.025
+RISE = 0.01  # a point of accuracy: whoever has less of a rise has nothing to tell
 ALIKE = 1e-12  # how far figures that are alike to the last digit may lie apart
 
 
@@ -65,6 +66,20 @@ def paired_difference(only_one: int, only_other: int, n: int) -> Estimate:
     gap = (only_one - only_other) / (n + 2)
     half = Z * math.sqrt(((only_one + only_other + 1) / (n + 2) - gap**2) / (n + 2))
     return Estimate((only_one - only_other) / n, max(gap - half, -1.0), min(gap + half, 1.0), n)
+
+
+def largest_rise(points: Sequence[tuple[float, Estimate]]) -> tuple[int, int] | None:
+    """Return the places of the two points (at, share) between which a curve that should fall rises most.
+
+    Only rises that the intervals do not explain count, and that are of `RISE` at least; None if there is none.
+    """
+    pairs = [
+        (b.value - a.value, i, j)
+        for i, (before, a) in enumerate(points)
+        for j, (after, b) in enumerate(points)
+        if after > before and b.low > a.high and b.value - a.value >= RISE - ALIKE
+    ]
+    return max(pairs)[1:] if pairs else None
 
 
 def paired_p(values: Sequence[float]) -> float:

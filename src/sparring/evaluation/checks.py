@@ -3,19 +3,24 @@
 from collections.abc import Sequence
 
 from sparring.core.results import Curve, Flag
+from sparring.core.statistics import largest_rise
 from sparring.core.study_results import EpochMetrics
 
 
 def rising(curve: Curve) -> Flag | None:
-    """Warn where accuracy rises with eps: the attack fails at the smaller eps, so gradients are masked."""
-    for before, after in zip(curve.points, curve.points[1:], strict=False):
-        if after.accuracy.low > before.accuracy.high:
-            text = (
-                f"accuracy under {curve.attack} rises from {before.accuracy.value:.1%} at eps {before.eps:.4g} "
-                f"to {after.accuracy.value:.1%} at {after.eps:.4g}: the gradients are masked"
-            )
-            return Flag("monotone curve", "warn", text)
-    return None
+    """Warn where accuracy rises with eps: the attack fails at the larger eps, where whatever broke an image is allowed.
+
+    Gradients may be masked, but a single step may overshoot as well.
+    """
+    places = largest_rise([(point.eps, point.accuracy) for point in curve.points])
+    if places is None:
+        return None
+    before, after = (curve.points[place] for place in places)
+    text = (
+        f"accuracy under {curve.attack} rises from {before.accuracy.value:.1%} at eps {before.eps:.4g} "
+        f"to {after.accuracy.value:.1%} at {after.eps:.4g}: the attack fails at the larger eps; gradients may be masked"
+    )
+    return Flag("monotone curve", "warn", text)
 
 
 def catastrophic_overfitting(training: Sequence[EpochMetrics]) -> Flag | None:

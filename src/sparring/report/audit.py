@@ -43,9 +43,9 @@ class Audited:
     attacked: str
 
     @property
-    def sound(self) -> bool:
-        """Whether it was audited and nothing failed or warned: its evidence can stay folded on paper."""
-        return self.audited and all(check.outcome not in ("fail", "warn") for check in self.checks)
+    def failed(self) -> bool:
+        """Whether a check failed, so that its evidence is printed on paper too."""
+        return any(check.outcome == "fail" for check in self.checks)
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,17 @@ class Matrix:
 def of(rows: Sequence[Row]) -> tuple[Audited, ...]:
     """Return the audit of each row."""
     return tuple(_audited(index, row) for index, row in enumerate(rows))
+
+
+def total(rows: Sequence[Row]) -> str:
+    """Sum up the checks of all rows in a line; nothing if no row was audited."""
+    counts = Counter[str](check.outcome for row in rows if row.evaluation.audit for check in _checks(row.evaluation))
+    if not counts:
+        return ""
+    passed = f"{counts['passed']} of {counts.total()} checks passed"
+    rest = [_count(outcome, counts[outcome]) for outcome in ("fail", "warn", "note", "not run") if counts[outcome]]
+    bare = sum(not row.evaluation.audit for row in rows)
+    return ", ".join([passed, *rest, *([f"{bare} of {len(rows)} results {UNKNOWN}"] if bare else [])])
 
 
 def matrix(rows: Sequence[Row]) -> Matrix | None:
@@ -89,7 +100,8 @@ def briefly(evaluation: Evaluation) -> str:
     declared = [way.upper() for way in evaluation.adaptation]
     known = f"attacked with {format.listed(declared)}" if declared else ""
     found = f"found out and attacked so: {format.listed(list(evaluation.detected))}" if evaluation.detected else ""
-    return "; ".join(part for part in (known, found) if part)
+    said = "; ".join(part for part in (known, found) if part)
+    return said[:1].upper() + said[1:]
 
 
 _WAYS = {

@@ -7,25 +7,33 @@ from sparring.core.study_results import Figure, Row, Unit
 from sparring.report import format
 from sparring.report.cells import NOTHING, Cell, Column, Table, sort_key, text
 
+_COLUMNS = ("Honest", "Published", "Compatibility", "Mended")  # what counts first
 _CAPTION = (
     "Accuracies, errors and confidences in %, distances in a norm of pixels in [0, 1], ours with 95 % intervals. "
-    "Published: by the paper. Compatibility: by the paper's own protocol, faults included (✓ or ✗: within the stated "
-    "tolerance of the published figure or not). Honest: as an attacker who knows the defence leaves it."
+    "Honest: as an attacker who knows the defence leaves it. Compatibility: by the paper's own protocol, with its "
+    "faults."
 )
+_PUBLISHED = " Published: by the paper; ✓ or ✗: ours within the stated tolerance of it or not."
 _MENDED = " Mended: by the same attack as compatibility, without the fault of its protocol."
 
 
 def figures(rows: Sequence[Row]) -> Table:
     """Return one line a figure of each defence: published, by the paper's protocol, mended if any is, and honest."""
     mended = any(figure.mended is not None for row in rows for figure in row.figures)
-    ours = ("Compatibility", "Mended", "Honest") if mended else ("Compatibility", "Honest")
+    columns = [name for name in _COLUMNS if mended or name != "Mended"]
+    columns = [name for name in columns if published(rows) or name != "Published"]
     words = (Column("Defence", numeric=False), Column("Figure", numeric=False))
     return Table(
-        _CAPTION + (_MENDED if mended else ""),
-        (*words, Column("Published"), *map(Column, ours)),
-        tuple(_line(row.name, figure, mended=mended) for row in rows for figure in row.figures),
+        _CAPTION + (_PUBLISHED if published(rows) else "") + (_MENDED if mended else ""),
+        (*words, *map(Column, columns)),
+        tuple(_line(row.name, figure, columns) for row in rows for figure in row.figures),
         filter=1,
     )
+
+
+def published(rows: Sequence[Row]) -> bool:
+    """Say whether a paper gives any of the figures."""
+    return any(figure.published is not None for row in rows for figure in row.figures)
 
 
 def without(rows: Sequence[Row]) -> list[str]:
@@ -33,15 +41,17 @@ def without(rows: Sequence[Row]) -> list[str]:
     return [row.name for row in rows if not row.figures]
 
 
-def _line(name: str, figure: Figure, *, mended: bool) -> tuple[Cell, ...]:
-    published = Cell(
-        format.published(figure.published, figure.unit),
-        sort="" if figure.published is None else sort_key(figure.published),
-    )
-    compatibility = _ours(figure, figure.compatibility, measured=figure.measured == "compatibility")
-    repaired = _ours(figure, figure.mended, measured=figure.measured == "mended")
-    honest = _ours(figure, figure.honest, measured=False)
-    return (text(name), text(figure.name), published, compatibility, *((repaired,) if mended else ()), honest)
+def _line(name: str, figure: Figure, columns: Sequence[str]) -> tuple[Cell, ...]:
+    cells = {
+        "Honest": _ours(figure, figure.honest, measured=False),
+        "Published": Cell(
+            format.published(figure.published, figure.unit),
+            sort="" if figure.published is None else sort_key(figure.published),
+        ),
+        "Compatibility": _ours(figure, figure.compatibility, measured=figure.measured == "compatibility"),
+        "Mended": _ours(figure, figure.mended, measured=figure.measured == "mended"),
+    }
+    return (text(name), text(figure.name), *(cells[column] for column in columns))
 
 
 def _ours(figure: Figure, value: Estimate | None, *, measured: bool) -> Cell:

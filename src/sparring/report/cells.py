@@ -67,9 +67,11 @@ def text(value: str, small: str = "") -> Cell:
     return Cell(value, small, sort=value)
 
 
-def code(value: str) -> Cell:
-    """Return a cell of code, such as a call string."""
-    return Cell(value, sort=value, code=True)
+def code(value: str, small: str = "") -> Cell:
+    """Return a cell of code, such as a call string, which in full is its hint if it is long."""
+    short = format.short_call(value)
+    full = [part for part in (value, small) if format.short_call(part) != part]
+    return Cell(short, format.short_call(small), sort=value, code=True, hint="\n".join(full))
 
 
 def estimate(value: Estimate) -> Cell:

@@ -12,7 +12,7 @@ from typing import Any
 
 from sparring.core.results import Estimate
 from sparring.report.format import shorten, with_interval
-from sparring.report.panels import CROWDED, Bars, Line, Panel
+from sparring.report.panels import BANDED, CROWDED, Bars, Line, Panel
 from sparring.report.style import style
 
 Spec = dict[str, Any]
@@ -22,7 +22,7 @@ INK, RULE, CARD = "var(--ink)", "var(--rule)", "var(--card)"
 
 def line_chart(panel: Panel) -> Spec:
     """Return a panel of lines, each with its 95 % band below it."""
-    bands = [_band(line) for line in panel.lines]
+    bands = [_band(line) for line in panel.lines] if len(panel.lines) <= BANDED else []
     lines = [_line(line, points=panel.points) for line in panel.lines]
     x: Spec = _axis(panel.x_title)
     if panel.ticks:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sparring.core.files import replacing
 from sparring.core.results import Estimate
 from sparring.core.study_results import Geometry, Row, StudyResult
-from sparring.report import certificates, geometry, panels, series, sheets, strips
+from sparring.report import certificates, geometry, learning, panels, series, sheets, strips
 from sparring.report.format import shorten
 from sparring.report.ranking import ranking
 from sparring.report.style import LIGHT, style
@@ -92,12 +92,12 @@ def verdicts(rows: Sequence[Row]) -> Figure | None:
 
 def curves(rows: Sequence[Row]) -> Figure | None:
     """Draw the accuracy-eps curves of the evaluations."""
-    return _line_figure((*panels.honest_curves(rows), *certificates.curves(rows)))
+    return _line_figure((*panels.honest_curves(rows), *certificates.curves(rows)), rows)
 
 
 def sweep(rows: Sequence[Row]) -> Figure | None:
     """Draw the accuracy-eps curves of the paper's own protocol."""
-    return _line_figure(panels.sweeps(rows))
+    return _line_figure(panels.sweeps(rows), rows)
 
 
 def along(rows: Sequence[Row]) -> Figure | None:
@@ -107,12 +107,12 @@ def along(rows: Sequence[Row]) -> Figure | None:
 
 def training(rows: Sequence[Row]) -> Figure | None:
     """Draw what each epoch of training measured."""
-    return _line_figure(panels.training(rows))
+    return _line_figure(learning.panels(rows), rows)
 
 
 def calibration(rows: Sequence[Row]) -> Figure | None:
     """Draw reliability diagrams: accuracy against confidence."""
-    return _line_figure(panels.reliability(rows))
+    return _line_figure(panels.reliability(rows), rows)
 
 
 def surveys(geometries: Sequence[Geometry]) -> Figure | None:
@@ -184,7 +184,8 @@ def _bytes(figure: Figure, suffix: str) -> bytes:
     return buffer.getvalue()
 
 
-def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
+def _line_figure(drawn: Sequence[panels.Panel], rows: Sequence[Row] = ()) -> Figure | None:
+    """Draw panels of lines above one legend, in the order of the rows' ranks where the lines are rows'."""
     if not drawn:
         return None
     across = min(len(drawn), _ACROSS)
@@ -197,12 +198,18 @@ def _line_figure(drawn: Sequence[panels.Panel]) -> Figure | None:
         handles |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for axes in every[len(drawn) :]:
         axes.set_visible(False)
+    order = [shorten(entry.row.name, 40) for entry in ranking(rows)]
+    handles = {name: handles[name] for name in sorted(handles, key=lambda name: _place(name, order))}
     longest = max(map(len, handles), default=0)
     fitting = int(figure.get_figwidth() / (_HANDLE + _LETTER * longest))
     columns = max(1, min(across * 2, 4, fitting))
     figure.set_figheight(2.6 * down + 0.3 + _LINE * -(-len(handles) // columns))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
     return figure
+
+
+def _place(name: str, order: Sequence[str]) -> int:
+    return order.index(name) if name in order else len(order)
 
 
 def _line_panel(axes: Axes, panel: panels.Panel) -> None:
@@ -215,7 +222,7 @@ def _line_panel(axes: Axes, panel: panels.Panel) -> None:
         axes.plot(
             line.x, line.y, color=colour, linestyle=joined, marker=marker, markersize=4, linewidth=1.4, label=label
         )
-        if np.isfinite(np.add(line.low, line.high)).any():
+        if len(panel.lines) <= panels.BANDED and np.isfinite(np.add(line.low, line.high)).any():
             axes.fill_between(line.x, line.low, line.high, color=colour, alpha=0.16, linewidth=0)
     if panel.diagonal:
         axes.plot([0, 100], [0, 100], color="#999999", linestyle=":", linewidth=1)

@@ -93,6 +93,33 @@ def shorten(name: str, width: int) -> str:
     return f"{name[: width - tail - 1]}…{name[-tail:]}"
 
 
+def short_call(spec: str, width: int = 40) -> str:
+    """Drop the last arguments of a long call string: `pgd(steps=20, rel_step_size=0.1, …)`."""
+    head, bracket, inside = spec.removesuffix(")").partition("(")
+    if len(spec) <= width or not bracket:
+        return spec
+    kept, room = [], width - len(head) - 3
+    for argument in _arguments(inside):
+        room -= len(argument) + 2
+        if room < 0:
+            break
+        kept.append(argument)
+    return f"{head}({', '.join([*kept, '…'])})"
+
+
+def _arguments(inside: str) -> list[str]:
+    """Split a call string's arguments, but not those of a call inside it."""
+    parts = [""]
+    depth = 0
+    for letter in inside:
+        depth += (letter in "([") - (letter in ")]")
+        if letter == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
 def listed(items: list[str], word: str = "and") -> str:
     """Join items as a sentence does: `a`, `a and b`, `a, b and c`; or by another word than "and"."""
     if len(items) < 2:

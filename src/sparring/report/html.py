@@ -24,6 +24,7 @@ from sparring.report import (
     format,
     gallery,
     geometry,
+    learning,
     panels,
     ranking,
     remake,
@@ -31,6 +32,7 @@ from sparring.report import (
     sheets,
     tables,
     verdict,
+    wording,
 )
 from sparring.report.style import APART, DARK, LIGHT, style
 
@@ -86,7 +88,7 @@ def _charts(rows: Sequence[Row]) -> dict[str, tuple[Chart, ...]]:
         "series": _line_charts("series", series.panels(rows)),
         "confidence": _bar_charts(panels.confidences(rows)) if rows else (),
         "reliability": _line_charts("reliability", panels.reliability(rows)),
-        "training": _line_charts("training", panels.training(rows)),
+        "training": _line_charts("training", learning.panels(rows)),
     }
 
 
@@ -102,11 +104,14 @@ def _of_rows(rows: Sequence[Row], budget: int) -> dict[str, Any]:
         "warnings": verdict.grouped(rows, "warn"),
         "notes": verdict.raised(rows, "note"),
         "audits": audit.of(rows),
+        "audited": audit.total(rows),
         "matrix": audit.matrix(rows),
         "marks": audit.MARKS,
         "shared": _shared(rows),
         "rises": panels.rises(rows),
+        "published": beside.published(rows),
         "unpublished": beside.without(rows),
+        "banded": len(rows) <= panels.BANDED,
         "strips": [(row, gallery.strip(row.evaluation, len(rows), budget)) for row in rows],
     }
 
@@ -146,7 +151,7 @@ def _tables(result: StudyResult) -> dict[str, cells.Table]:
         "calibration": tables.calibrations(rows),
         "honest": tables.honest_curves(rows),
         "sweep": tables.sweeps(rows),
-        "training": tables.training(rows),
+        "training": learning.table(rows),
     }
     if any(row.evaluation.certified for row in rows):
         made["certificates"] = certificates.table(rows)
@@ -166,14 +171,20 @@ def _shared(rows: Sequence[Row]) -> dict[str, str]:
     return {
         "threat": verdict.common([row.evaluation.threat for row in rows]) if rows else "",
         "images": verdict.common([images(row) for row in rows]) if rows else "",
+        "trainings": verdict.common([trainings(row) for row in rows]) if rows else "",
     }
 
 
 def images(row: Row) -> str:
     """Say which images, and how many, a row was judged on."""
     evaluation = row.evaluation
-    count = f"{evaluation.examples or evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
-    return f"{count}; means of {len(evaluation.seeds)} trainings" if evaluation.seeds else count
+    return f"{evaluation.examples or evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
+
+
+def trainings(row: Row) -> str:
+    """Say of how many trainings a row's figures are the means."""
+    count = len(row.evaluation.seeds)
+    return f"means of {count} trainings" if count else "one training"
 
 
 def _assets(drawn: dict[str, tuple[Chart, ...]]) -> dict[str, Any]:
@@ -217,11 +228,14 @@ def _environment() -> Environment:
         "interval": format.interval,
         "with_interval": format.with_interval,
         "eps": format.eps,
+        "short_call": format.short_call,
+        "sentence": wording.sentence,
         "number": format.number,
         "seconds": format.seconds,
         "sentence_list": format.listed,
         "style": style,
         "images": images,
+        "trainings": trainings,
         "briefly": audit.briefly,
         "remade": remake.row,
         "data_uri": gallery.data_uri,

@@ -2,13 +2,15 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sparring.core.results import Calibration, Confidence, Curve, Estimate
+from sparring.core.statistics import largest_rise
 from sparring.core.study_results import Row
 from sparring.report import format
 
 FEW = 10  # images, below which a bin of confidence says nothing
+BANDED = 8  # lines of a panel, above which their bands would hide one another
 CROWDED = 20  # points on a line, above which markers would hide it
 
 
@@ -178,29 +180,6 @@ def confidences(rows: Sequence[Row]) -> tuple[Bars, ...]:
     )
 
 
-def training(rows: Sequence[Row]) -> tuple[Panel, ...]:
-    """Return one panel a metric: losses first, then accuracies, then the rest."""
-    keys = {key: None for row in rows for epoch in row.training for key in epoch.metrics}
-    ordered = sorted(keys, key=lambda key: 0 if "loss" in key else 1 if "accuracy" in key else 2)
-    return tuple(_metric_panel(rows, key) for key in ordered)
-
-
-def _metric_panel(rows: Sequence[Row], key: str) -> Panel:
-    scale, unit, sign = (100, " (%)", " %") if "accuracy" in key else (1, "", "")
-    lines = []
-    for index, row in enumerate(rows):
-        epochs = [epoch for epoch in row.training if key in epoch.metrics]
-        if not epochs:
-            continue
-        x = tuple(float(epoch.epoch) for epoch in epochs)
-        y = tuple(scale * epoch.metrics[key] for epoch in epochs)
-        blank = (math.nan,) * len(x)
-        notes = tuple((row.name, f"epoch {e:g}: {format.number(v)}{sign}") for e, v in zip(x, y, strict=True))
-        lines.append(Line(index, row.name, x, y, blank, blank, notes))
-    title = key.replace("_", " ")
-    return Panel(title[:1].upper() + title[1:], "", "epoch", title + unit, percent=False, ticks={}, lines=tuple(lines))
-
-
 def _curve_panels(rows: Sequence[Row], curves: Sequence[tuple[Curve, ...]]) -> tuple[Panel, ...]:
     """Put one curve of each row in a panel; a row's further curves (norms, attacks) get further panels."""
     grouped: dict[tuple[str, str, str, int], list[tuple[int, Curve]]] = {}
@@ -213,7 +192,21 @@ def _curve_panels(rows: Sequence[Row], curves: Sequence[tuple[Curve, ...]]) -> t
             occurrence = seen.setdefault(key, 0)
             seen[key] += 1
             grouped.setdefault((*key, occurrence), []).append((index, curve))
-    return tuple(_curve_panel(rows, members) for members in grouped.values())
+    return _told_apart([_curve_panel(rows, members) for members in grouped.values()])
+
+
+def _told_apart(panels: Sequence[Panel]) -> tuple[Panel, ...]:
+    """Add to titles that are alike the range of eps: a study may sweep two."""
+    titles = [panel.title for panel in panels]
+    return tuple(
+        replace(panel, title=f"{panel.title}, eps {_span(panel)}") if titles.count(panel.title) > 1 else panel
+        for panel in panels
+    )
+
+
+def _span(panel: Panel) -> str:
+    points = [point for line in panel.lines for point in line.x]
+    return f"{format.eps(min(points))} to {format.eps(max(points))}" if points else format.MISSING
 
 
 def _norms_with_many(curves: Sequence[tuple[Curve, ...]]) -> set[str]:
@@ -270,10 +263,9 @@ def _confidence_note(confidence: Confidence) -> str:
 
 
 def _rise(name: str, curve: Curve) -> Rise | None:
-    """Find the largest rise that the intervals cannot explain."""
-    points = sorted(curve.points, key=lambda p: p.eps)
-    pairs = [(a, b) for i, a in enumerate(points) for b in points[i + 1 :] if b.accuracy.low > a.accuracy.high]
-    if not pairs:
+    """Find the largest rise, by the rule of the check "monotone curve"."""
+    places = largest_rise([(point.eps, point.accuracy) for point in curve.points])
+    if places is None:
         return None
-    a, b = max(pairs, key=lambda pair: pair[1].accuracy.value - pair[0].accuracy.value)
+    a, b = (curve.points[place] for place in places)
     return Rise(name, curve.attack, a.eps, b.eps, a.accuracy.value, b.accuracy.value)

@@ -31,7 +31,7 @@ def _attack_lines(row: Row) -> list[tuple[Cell, ...]]:
     lines: list[tuple[Cell, ...]] = [
         (
             text(row.name),
-            Cell(name, "" if name == result.attack else result.attack, sort=name, code=True),
+            code(name, "" if name == result.attack else result.attack),
             code(result.threat),
             estimate(result.accuracy),
             estimate(result.success_rate),
@@ -197,7 +197,7 @@ def _curves(what: str, rows: Sequence[Row], of_rows: Sequence[tuple[Curve, ...]]
         tuple(
             (
                 text(row.name),
-                Cell(curve.attack, curve.norm, sort=curve.attack, code=True),
+                code(curve.attack, curve.norm),
                 figure(point.eps, format.eps),
                 estimate(point.accuracy),
                 *_confidence(point.confidence)[1:],
@@ -207,30 +207,6 @@ def _curves(what: str, rows: Sequence[Row], of_rows: Sequence[tuple[Curve, ...]]
             for point in curve.points
         ),
     )
-
-
-def training(rows: Sequence[Row]) -> Table:
-    """Return each defence's last epoch and what its training took."""
-    keys = list(dict.fromkeys(key for row in rows for epoch in row.training for key in epoch.metrics))
-    names = (*(key.replace("_", " ") + (" %" if "accuracy" in key else "") for key in keys), "Time")
-    return Table(
-        "Training at its last epoch, and its whole time.",
-        (Column("Defence", numeric=False), Column("Epochs"), *(Column(name) for name in names)),
-        tuple(
-            (
-                text(row.name),
-                figure(len(row.training), format.count),
-                *(_metric(key, row.training[-1].metrics.get(key, math.nan)) for key in keys),
-                figure(sum(epoch.seconds for epoch in row.training), format.seconds),
-            )
-            for row in rows
-            if row.training
-        ),
-    )
-
-
-def _metric(key: str, value: float) -> Cell:
-    return figure(value, format.percent if "accuracy" in key else format.number)
 
 
 def generatives(models: Sequence[GenerativeRow]) -> Table:

@@ -116,7 +116,7 @@ def _undecided(rows: Sequence[Row], best: Row) -> list[str]:
     close = [ranked.row.name for ranked in ranking(rows) if ranked.close]
     if not close:
         return []
-    return [f"It is not settled that {best.name} beats {_who(close, 'or')}: chance explains the difference (≈)."]
+    return [f"It is not settled that {best.name} beats {_who(close, 'or')}: chance may explain the difference (≈)."]
 
 
 def _audited(rows: Sequence[Row], group: Sequence[Row]) -> list[str]:
@@ -165,7 +165,8 @@ def _robust(row: Row) -> str:
 
 
 def _who(names: list[str], word: str = "and") -> str:
-    return format.listed(names, word) if len(names) <= MANY else f"{len(names)} others"
+    apart = [f"“{name}”" for name in names] if any("," in name for name in names) else names
+    return format.listed(apart, word) if len(names) <= MANY else f"{len(names)} others"
 
 
 def _be(names: list[str], many: str = "were") -> str:

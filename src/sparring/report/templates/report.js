@@ -71,13 +71,17 @@
   };
 
   const sort = (header) => {
-    const way = header.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+    const before = header.getAttribute("aria-sort");
+    const way = (before ? before === "descending" : header.dataset.first === "ascending") ? 1 : -1;
     for (const other of header.parentNode.cells) other.removeAttribute("aria-sort");
     header.setAttribute("aria-sort", way > 0 ? "ascending" : "descending");
     const body = header.closest("table").tBodies[0];
     const numeric = header.classList.contains("num");
     const keyed = [...body.rows].map((row) => [valueOf(row, header.cellIndex, numeric), row]);
-    body.append(...keyed.sort((a, b) => compare(a[0], b[0], way)).map((pair) => pair[1]));
+    const last = (row) => Number(row.classList.contains("untrusted")); // whatever its figure, nobody is to trust it
+    body.append(
+      ...keyed.sort((a, b) => last(a[1]) - last(b[1]) || compare(a[0], b[0], way)).map((pair) => pair[1]),
+    );
     regroup(body);
   };
 
@@ -105,16 +109,30 @@
     button.addEventListener("click", () => sort(button.closest("th")));
 
   // A link to something folded unfolds it.
-  for (const link of document.querySelectorAll('.matrix a[href^="#"]'))
+  for (const link of document.querySelectorAll('.matrix a[href^="#"], a[href="#words"]'))
     link.addEventListener("click", () => {
       document.getElementById(link.hash.slice(1)).open = true;
     });
+
+  // What scrolls can be scrolled by keyboard and fades where there is more; what does not is no stop for the Tab key.
+  const measure = (part) => {
+    const wide = part.scrollWidth > part.clientWidth + 1;
+    if (wide || part.scrollHeight > part.clientHeight + 1) part.tabIndex = 0;
+    else part.removeAttribute("tabindex");
+    part.classList.toggle("further", wide && part.scrollLeft + part.clientWidth < part.scrollWidth - 1);
+  };
+  const resized = new ResizeObserver((entries) => entries.forEach((entry) => measure(entry.target)));
+  for (const part of document.querySelectorAll(".scroll, pre")) {
+    resized.observe(part);
+    part.addEventListener("scroll", () => measure(part), { passive: true });
+  }
 
   // On paper the page is light, narrow and open where something is wrong, and its charts must be drawn anew for that.
   const opened = [];
   addEventListener("beforeprint", () => {
     root.classList.add("printing");
-    for (const part of document.querySelectorAll("details:not([open]):not(.numbers):not(.sound)")) {
+    const folded = document.querySelectorAll("details:not([open])");
+    for (const part of [...folded].filter((part) => part.matches(":not(.numbers):not(.audit), .audit.failed"))) {
       part.open = true;
       opened.push(part);
     }
