@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import sparring
-from sparring.attacks import FGSM, PGD, Attack, Crafting
+from sparring.attacks import FGSM, PGD, Attack, AutoAttack, Crafting, Square
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf
@@ -241,6 +241,7 @@ def made_up(**fields: Any) -> Subject:
         "bout": SimpleNamespace(x=torch.zeros(100, 1, 2, 2)),
         "some": lambda rows, most=None: rows,
         "named": lambda rows: tuple(rows.tolist()),
+        "attacks": (PGD(),),
     }
     return cast("Subject", SimpleNamespace(**{**base, **fields}))
 
@@ -264,6 +265,17 @@ def test_losses_that_disagree_are_warned_of() -> None:
     assert losses(made_up(attacked=succeeds(0.5, 0.5, 0.5))).outcome == "passed"
     assert losses(made_up(attacked=succeeds(0.1, 0.5, 0.5))).outcome == "warn"
     assert losses(made_up(attacked=succeeds(0.48, 0.5, 0.5))).outcome == "passed"
+    every = made_up(attacked=succeeds(0.1, 0.5, 0.5), attacks=(FGSM(), AutoAttack()))
+    assert losses(every).outcome == "note"  # it has climbed more than one
+
+
+def test_what_has_been_tried_is_not_what_to_try_next(classifier: Classifier, judged: Judged) -> None:
+    fooled = judge(classifier("cnn", "standard"), judged(), Forgetful())
+    assert any(flag.attack for flag in fooled.flags)
+    again = judge(
+        classifier("cnn", "standard"), judged(), [Forgetful(), AutoAttack(steps=5, queries=20), Square(queries=5)]
+    )
+    assert not {flag.attack for flag in again.flags} & {"autoattack()", "square()"}
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.1, "passed"), (0.102, "fail"), (0.6, "fail")])

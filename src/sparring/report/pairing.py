@@ -60,7 +60,9 @@ def _known(evaluation: Evaluation) -> bool:
 
 
 def _right(evaluation: Evaluation) -> NDArray[np.bool_]:
-    """Return which examples (N,) are right as they are and under every attack."""
+    """Return which examples (N,) are right as they are and under all that was tried."""
+    if "standing" in evaluation.arrays:
+        return evaluation.arrays["standing"]
     flags = [evaluation.arrays[f"{_CORRECT}{name}"] for name in ("clean", *evaluation.attacked)]
     right: NDArray[np.bool_] = np.logical_and.reduce(flags)
     return right

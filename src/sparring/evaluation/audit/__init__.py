@@ -48,14 +48,15 @@ CHECKS = (
 
 def audit(subject: Subject) -> tuple[tuple[Checked, ...], tuple[Flag, ...]]:
     """Run every check; return what came of each, and as flags what a reader must know, the gravest first."""
-    done, flags = [], []
+    done, flags, tried = [], [], {f"{attack.name}()" for attack in subject.attacks}
     for check in CHECKS:
         begun = time.monotonic()
         found = _look(check, subject)
         seconds = round(time.monotonic() - begun, 3)
         done.append(Checked(check.name, found.outcome, found.evidence, seconds))
         if found.outcome in ("fail", "warn", "note"):
-            flags.append(Flag(check.name, found.outcome, found.evidence, found.examples, found.attack))
+            further = "" if found.attack in tried else found.attack
+            flags.append(Flag(check.name, found.outcome, found.evidence, found.examples, further))
     return tuple(done), tuple(sorted(flags, key=lambda flag: ("fail", "warn", "note").index(flag.severity)))
 
 

@@ -116,7 +116,10 @@ def noise(subject: Subject) -> Finding:
 
 
 def losses(subject: Subject) -> Finding:
-    """Climb three losses: they must leave much the same."""
+    """Climb three losses: they must leave much the same, or whoever climbed one alone has missed some.
+
+    AutoAttack climbs more than one: of its figures the difference is to be known, and no reason to doubt them.
+    """
     places = subject.some(subject.right)
     if not len(places):
         return Finding("not run", "no example is classified right")
@@ -131,7 +134,8 @@ def losses(subject: Subject) -> Finding:
     strongest = max(fell, key=lambda name: int(fell[name].sum()))
     more, less = int((fell[strongest] & ~fell[weakest]).sum()), int((fell[weakest] & ~fell[strongest]).sum())
     if (more - less) / len(places) > DISAGREE and mcnemar_p(more, less) < SIGNIFICANT:
-        return Finding("warn", f"losses disagree; left right: {evidence}", attack="autoattack()")
+        every = any(isinstance(attack, AutoAttack) for attack in subject.attacks)
+        return Finding("note" if every else "warn", f"losses disagree; left right: {evidence}", attack="autoattack()")
     return Finding("passed", f"left right: {evidence}")
 
 
