@@ -1,4 +1,4 @@
-"""What the known report of paper 000 measured: its mixup's second softmax and its DeepFool, beside ours.
+"""What the known report of "Latent interpolation" measured: its mixup's second softmax and its DeepFool, beside ours.
 
 By hand, half an hour: `.venv/bin/python benchmarks/known_report.py`; needs MNIST. Four trainings of its network, ten
 epochs each: standard and mixup, and both with a softmax before the loss, which takes another; mixup's code has that.

@@ -1,7 +1,7 @@
 """Latent recovery: all training images of MNIST, and beside a search on one image at a time: `make bench-recovery`.
 
 Needs MNIST, a finished run of a generative model of it with an encoder (`--model`), and one of a classifier
-(`--classifier`). The other search is the one of the known code of paper 000: 1,000 steps of Adam on each image alone,
+(`--classifier`). The other search is the known code's: 1,000 steps of Adam on each image alone,
 from what the same encoder says. Ours is timed to the same mean squared error on the same images. Last, what mixing adds
 to an epoch once the codes are kept. By hand: a quiet machine, and a quarter of an hour.
 """

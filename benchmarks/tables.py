@@ -127,7 +127,7 @@ def recovery() -> dict[str, str]:
 
 
 def known_report() -> str:
-    """Return the table of what the known report of paper 000 measured."""
+    """Return the table of what the known report of "Latent interpolation" measured."""
     record = json.loads((RESULTS / "known-report.json").read_text(encoding="utf-8"))
     lines = [
         "| training | accuracy | distance as published | distance as ours | nearest of three attacks "

@@ -1,4 +1,4 @@
-"""What is special to targeted gradient images: paper 004's loop, which class is chosen, and when an example ends."""
+"""What is special to targeted gradient images: the paper's loop, which class is chosen, and when an example ends."""
 
 from collections.abc import Callable
 from dataclasses import replace

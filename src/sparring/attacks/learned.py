@@ -1,4 +1,4 @@
-"""A trained perturber, used as an attack on any classifier (Dhillon & Pavse 2018: paper 002)."""
+"""A trained perturber, used as an attack on any classifier (Dhillon & Pavse 2018)."""
 
 from dataclasses import dataclass, field, replace
 
@@ -24,7 +24,7 @@ class Learned(Attack):
     """
 
     name = "learned"
-    source = "paper 002 (Dhillon & Pavse 2018)"
+    source = "Dhillon & Pavse 2018"
     kind = "budget"
     run: str
     network: PerturberNetwork | None = field(default=None, repr=False, compare=False)

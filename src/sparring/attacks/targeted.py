@@ -1,4 +1,4 @@
-"""Targeted gradient images (Liang, Hayes & Althoff 2017, "Deep Adversarial Robustness": paper 004)."""
+"""Targeted gradient images (Liang, Hayes & Althoff 2017, "Deep Adversarial Robustness")."""
 
 import math
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Adversarially augmented adversarial training, A3T (Erraqabi, Baratin, Bengio & Lacoste-Julien 2018: paper 003)."""
+"""Adversarially augmented adversarial training, A3T (Erraqabi, Baratin, Bengio & Lacoste-Julien 2018)."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class A3T(Watched):
     """
 
     name = "a3t"
-    source = "paper 003 (Erraqabi et al. 2018)"
+    source = "Erraqabi et al. 2018 (A3T)"
     threat: ThreatModel
     layer: str
     alpha: float = 0.5

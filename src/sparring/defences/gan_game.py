@@ -1,4 +1,4 @@
-"""GAN adversarial training (Dhillon & Pavse 2018: paper 002)."""
+"""GAN adversarial training (Dhillon & Pavse 2018)."""
 
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ class GanGame(Game):
     """
 
     name = "gan_game"
-    source = "paper 002 (Dhillon & Pavse 2018)"
+    source = "Dhillon & Pavse 2018"
 
     def adversary_loss(self, logits: Tensor, y: Tensor, delta: Tensor) -> Tensor:
         return -F.cross_entropy(logits, y)

@@ -1,4 +1,4 @@
-"""Training on what a generative model draws between two images' codes (paper 000, after arXiv:1806.05236)."""
+"""Training on what a generative model draws between two images' codes ("Latent interpolation"; arXiv:1806.05236)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +30,7 @@ class LatentMix(Supplied):
     """
 
     name = "latent_mix"
-    source = "paper 000 (proposal)"
+    source = "'Latent interpolation', a proposal"
     model: str
     weights: tuple[float, ...] = ()
     alpha: float = 1.0

@@ -23,7 +23,7 @@ class MaskedTraining(Wrapper):
     """
 
     name = "masked"
-    source = "paper 004"
+    source = "Liang, Hayes & Althoff 2017"
     masks: tuple[Mask, ...]
     model: str = ""
     defence: Defence = Standard()

@@ -1,4 +1,4 @@
-"""Multi-task learning: one trunk for several tasks (paper 004; Hendrycks et al. 2019, arXiv:1906.12340)."""
+"""Multi-task learning: one trunk for several tasks (Liang et al. 2017; Hendrycks et al. 2019, arXiv:1906.12340)."""
 
 import math
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class MultiTask(Watched):
     """
 
     name = "multi_task"
-    source = "paper 004"
+    source = "Liang, Hayes & Althoff 2017"
     layer: str
     tasks: tuple[Task, ...] = ("rotation", "reconstruction")
     weight: float = 0.5

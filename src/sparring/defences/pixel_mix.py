@@ -1,4 +1,4 @@
-"""Images that are two images laid over each other: the control for mixing in a latent space (paper 000)."""
+"""Images that are two images laid over each other: the control for mixing in a latent space."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ class PixelMix(Supplied):
     """
 
     name = "pixel_mix"
-    source = "paper 000 (proposal)"
+    source = "'Latent interpolation', a proposal"
     weights: tuple[float, ...] = ()
     alpha: float = 1.0
 

@@ -1,4 +1,4 @@
-"""Accuracy and confidence, as paper 001 tabulates them: over all images, over those right, over those wrong."""
+"""Accuracy and confidence as a report tabulates them: over all images, over those right, over those wrong."""
 
 import torch
 from torch import Tensor

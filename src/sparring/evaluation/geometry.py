@@ -1,4 +1,4 @@
-"""Where adversarial images lie among clean ones, in pixels and in a layer's features (promised by paper 004)."""
+"""Where adversarial images lie among clean ones, in pixels and in features (promised by Liang et al. 2017)."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

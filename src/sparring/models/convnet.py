@@ -1,4 +1,4 @@
-"""Two convolutions, a pool and a hidden layer: the MNIST network of paper 000's known code."""
+"""Two convolutions, a pool and a hidden layer: the MNIST network of the code known of "Latent interpolation"."""
 
 from dataclasses import dataclass
 

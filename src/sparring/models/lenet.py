@@ -1,4 +1,4 @@
-"""LeNet as paper 001 tabulates it (LeCun et al. 1998, doi:10.1109/5.726791, as in MatConvNet): one ReLU only."""
+"""LeNet, with one ReLU only (LeCun et al. 1998, doi:10.1109/5.726791, as MatConvNet's example has it)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A perturber: the adversary's network, which learns how to move an image (Dhillon & Pavse 2018: paper 002)."""
+"""A perturber: the adversary's network, which learns how to move an image (Dhillon & Pavse 2018)."""
 
 from dataclasses import dataclass
 from math import prod

@@ -1,4 +1,4 @@
-"""Uniform noise in front of a classifier (paper 004)."""
+"""Uniform noise in front of a classifier (Liang, Hayes & Althoff 2017)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +19,7 @@ class AdditiveNoise(Mask):
     """
 
     name = "additive_noise"
-    source = "paper 004"
+    source = "Liang, Hayes & Althoff 2017"
     low: float = -3 / 255
     high: float = 3 / 255
 

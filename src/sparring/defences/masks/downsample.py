@@ -1,4 +1,4 @@
-"""Fewer pixels in front of a classifier (paper 004)."""
+"""Fewer pixels in front of a classifier (Liang, Hayes & Althoff 2017)."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,7 +20,7 @@ class Downsample(Mask):
     """
 
     name = "downsample"
-    source = "paper 004"
+    source = "Liang, Hayes & Althoff 2017"
     factor: float = 0.5
     interpolation: Interpolation = "bilinear"
 

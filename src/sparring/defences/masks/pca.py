@@ -1,4 +1,4 @@
-"""Principal component analysis in front of a classifier (Bhagoji et al. 2018, arXiv:1704.02654; paper 004)."""
+"""Principal component analysis in front of a classifier (Bhagoji et al. 2018, arXiv:1704.02654; Liang et al. 2017)."""
 
 from dataclasses import dataclass
 from math import prod

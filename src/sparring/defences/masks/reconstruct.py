@@ -1,4 +1,4 @@
-"""An autoencoder in front of a classifier (Gu & Rigazio 2014, arXiv:1412.5068; paper 004)."""
+"""An autoencoder in front of a classifier (Gu & Rigazio 2014, arXiv:1412.5068; Liang, Hayes & Althoff 2017)."""
 
 from dataclasses import dataclass
 
