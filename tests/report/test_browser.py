@@ -281,6 +281,7 @@ def test_only_what_scrolls_is_a_stop_for_the_tab_key(show, lively_page):
 
 def test_the_glossary_opens_from_the_top_by_keyboard(show, lively_page):
     page = show(lively_page)
+    assert not page.locator("#words dt").first.is_visible()
     page.locator("#verdict a[href='#words']").focus()
     page.keyboard.press("Enter")
     assert page.locator("#words dt").first.is_visible()

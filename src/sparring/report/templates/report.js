@@ -108,11 +108,13 @@
   for (const button of document.querySelectorAll("table.sortable thead button"))
     button.addEventListener("click", () => sort(button.closest("th")));
 
-  // A link to something folded unfolds it.
-  for (const link of document.querySelectorAll('.matrix a[href^="#"], a[href="#words"]'))
-    link.addEventListener("click", () => {
-      document.getElementById(link.hash.slice(1)).open = true;
-    });
+  // A link to something folded unfolds it, on this page or from elsewhere.
+  const unfold = (hash) => {
+    const part = document.getElementById(decodeURIComponent(hash.slice(1)));
+    if (part?.matches("details")) part.open = true;
+  };
+  for (const link of document.querySelectorAll('a[href^="#"]')) link.addEventListener("click", () => unfold(link.hash));
+  unfold(location.hash);
 
   // What scrolls can be scrolled by keyboard and fades where there is more; what does not is no stop for the Tab key.
   const measure = (part) => {
