@@ -16,7 +16,9 @@ from sparring.studies import read_plan, run_study, studies
 from sparring.studies.claims import decide
 from sparring.studies.expansion import expand
 from sparring.studies.findings import flattery, reproduction
+from sparring.studies.jobs import _fitting, _once
 from sparring.studies.plan import ClaimPlan
+from sparring.studies.workshop import Workshop
 
 TOML = """
 name = "small"
@@ -371,3 +373,13 @@ def test_other_data_is_searched_for_on_the_papers_own_and_set_against_nothing(tm
     own.write_text(known.replace('clean accuracy" = 0.5 } }', 'clean acuracy" = 0.5 } }'))
     with pytest.raises(InputError, match="did you mean 'clean accuracy'"):
         read_plan(str(own))
+
+
+def test_what_is_searched_and_not_trained_on_is_trained_once(tmp_path: Path) -> None:
+    """Two processes were at one run at the same time."""
+    own = tmp_path / "toy.toml"
+    own.write_text(TOML.replace("eps = [0.05]", "eps = [0.05, 0.1]"))
+    trials = Workshop(read_plan(str(own)), tmp_path, "cpu", quiet=True).trials()
+    assert len(trials) == 4
+    jobs = _once(_fitting(recipe, tmp_path) for recipe in trials)
+    assert [job.arguments[0] for job in jobs] == [trials[0], trials[2]]

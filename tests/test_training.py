@@ -413,22 +413,25 @@ def test_training_on_an_attack_without_a_form_for_the_norm_is_refused(tmp_path: 
 # ------------------------------------------------------------------------------------------- one training at a time
 
 
-def test_a_run_that_another_process_trains_is_refused_and_trained_once_it_is_free(tmp_path: Path) -> None:
+def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two rows of a study may have one recipe: neither may fail, nor both write into one folder."""
     place = run_of(recipe(epochs=1), tmp_path).path
     code = (
-        "import sys; from pathlib import Path; from sparring.core.files import alone\n"
-        "with alone(Path(sys.argv[1]) / 'training'): print('in', flush=True); sys.stdin.read()"
+        "import sys, time; from pathlib import Path; from sparring.core.files import alone\n"
+        "with alone(Path(sys.argv[1]) / 'training'):\n"
+        "    print('in', flush=True); sys.stdin.readline(); time.sleep(0.5)\n"
+        "    print(list(Path(sys.argv[1]).glob('model.json')), flush=True)"
     )
-    other = subprocess.Popen(
-        [sys.executable, "-c", code, str(place)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with other:
+    command = [sys.executable, "-c", code, str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdin is not None
         assert other.stdout is not None
         assert other.stdout.readline() == "in\n"
-        with pytest.raises(InputError, match="another process is training this run"):
-            fit(recipe(epochs=1), runs=tmp_path, quiet=True)
-        other.communicate()
-    assert fit(recipe(epochs=1), runs=tmp_path, quiet=True).run.finished
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        assert fit(recipe(epochs=1), runs=tmp_path, quiet=True).run.finished
+        assert other.stdout.readline() == "[]\n"  # nothing was trained while the other was in
+    assert "another process is training this run" in caplog.text
 
 
 def test_another_dataset_than_the_recipes_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Files that are never half written: everything is made beside its place and moved there in one step."""
 
 import errno
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from sparring.core.errors import InputError
 
+log = logging.getLogger("sparring")
 PART = ".part"  # of what is being written
 
 
@@ -49,16 +51,18 @@ def sweep(folder: Path) -> None:
 
 @contextmanager
 def alone(place: Path, *, busy: str = "") -> Iterator[None]:
-    """Let in one process at a time of those that name this place; others wait, or are told that it is `busy`.
+    """Let in one process at a time of those that name this place; others wait, and say why if there is a `busy` line.
 
-    Raises InputError where its folder cannot be written, or with what `busy` says where another is in.
+    Raises InputError where its folder cannot be written.
     """
     lock = FileLock(place.with_name(f".{place.name}.lock"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=not busy)
-    except Timeout:
-        raise InputError(f"{place}: {busy}") from None
+        try:
+            lock.acquire(blocking=not busy)
+        except Timeout:
+            log.warning("%s", busy)
+            lock.acquire()
     except OSError as error:
         raise _refusal(place, error) from error
     try:

@@ -46,7 +46,7 @@ def fit(
 
     `recipe` may be a TOML file's path. With `resume=False` a run that was stopped is an error. `dataset` spares loading
     the recipe's data again. `trust`: whether code from outside may be imported, if runs that the recipe names are of
-    it. Raises InputError for what cannot be used, or where another process is training the same,
+    it. Where another process is training the same, its end is waited for. Raises InputError for what cannot be used,
     TrainingError when training diverges or is stopped.
     """
     recipe = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe)
@@ -57,7 +57,7 @@ def fit(
         dataset = dataset or recipe.data.load()
         split = training_split(recipe, dataset)
         run.note_images(fingerprint(repr(dataset.classes), (("x", split.x), ("y", split.y), ("ids", split.ids))))
-    with alone(run.path / "training", busy="another process is training this run; wait until it has ended"):
+    with alone(run.path / "training", busy=f"{run.path}: another process is training this run; waiting for its end"):
         if not run.finished:
             if run.begun and not resume:
                 raise InputError(

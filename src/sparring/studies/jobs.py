@@ -2,7 +2,7 @@
 
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ def work_ahead(plan: StudyPlan, runs: Path, device: str, jobs: int, *, quiet: bo
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, partial(_open, plan, runs, device, cores, quiet=quiet)) as pool:
         workshop = Workshop(plan, runs, device, quiet=True)
-        _all_done(pool, [_fitting(recipe, runs) for recipe in workshop.trials()], "trying settings")
+        _all_done(pool, _once(_fitting(recipe, runs) for recipe in workshop.trials()), "trying settings")
         _, chosen = workshop.search()
         expanded = workshop.expanded(chosen)
         _all_done(pool, _trainings(expanded, runs), "training")
@@ -55,7 +55,12 @@ def _fitting(recipe: Recipe, runs: Path, known: Sequence[str] = ()) -> Job:
 
 def _trainings(expanded: Expanded, runs: Path) -> list[Job]:
     known = [training.run for _, of_row in expanded for training in of_row]
-    return [_fitting(training.recipe, runs, known) for _, of_row in expanded for training in of_row]
+    return _once(_fitting(training.recipe, runs, known) for _, of_row in expanded for training in of_row)
+
+
+def _once(trainings: Iterable[Job]) -> list[Job]:
+    """Return each training once: rows may share a run, and not all that is searched is of training."""
+    return list({job.made: job for job in trainings}.values())
 
 
 def _measurements(expanded: Expanded, plan: StudyPlan, chosen: Settings) -> list[Job]:
