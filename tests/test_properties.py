@@ -428,7 +428,8 @@ def test_robust_is_at_most_clean_and_at_most_what_any_attack_leaves(
         assert verdict.robust.value <= result.accuracy.value <= verdict.clean.value
     flags = np.stack([flag for name, flag in verdict.arrays.items() if name.startswith("correct/")])
     assert len(flags) == 1 + len(ARMOURY)
-    assert verdict.robust.value == pytest.approx(flags.all(0).mean())
+    assert verdict.robust.value == pytest.approx(flags.all(0).mean() - verdict.otherwise / 40)
+    assert verdict.robust.value == pytest.approx(verdict.arrays["standing"].mean())
     for estimate in (verdict.clean, verdict.robust):
         assert estimate.low <= estimate.value <= estimate.high
         assert estimate.n == 40

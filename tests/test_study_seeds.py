@@ -325,7 +325,7 @@ def test_a_plan_may_have_the_first_trainings_audited_alone(result: tuple[StudyRe
         assert len(one.evaluation.audit) == len(both.evaluation.audit) > 0
         assert all(check.evidence.endswith("in 1 of 1 trainings audited)") for check in one.evaluation.audit)
         assert all(check.evidence.endswith("of 2 trainings audited)") for check in both.evaluation.audit)
-        assert one.evaluation.robust == both.evaluation.robust
+        assert one.evaluation.robust.value >= both.evaluation.robust.value  # what an audit fools does not stand
 
 
 # -------------------------------------------------------------------------------------------------- figures over seeds

