@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from sparring.attacks import Attack, craft
 from sparring.attacks.freezing import Statistics
+from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import State
 from sparring.defences.base import Defence, LossDefence, accuracy, draw_seed, hard
@@ -40,6 +41,26 @@ class Watched(Defence):
         if self.one_step and self.threat is not None:
             net = self.deploy(state)
             metrics.update(watch(state, net, self.threat, lambda x, y: self.images(net, x, y, generator=_seeded(x))))
+
+
+class CraftedOnDemand(Watched):
+    """Crafts the images by `attack` within `threat` where it has them, and takes them as they are where it has not."""
+
+    attack: Attack | None
+
+    def check_attack(self) -> None:
+        """Raise InputError if there is an attack without a threat, or a threat without an attack."""
+        if (self.attack is None) != (self.threat is None):
+            raise InputError(f"{self.name}: attack and threat go together; give both or neither")
+
+    @property
+    def one_step(self) -> bool:
+        return self.attack is not None and takes_one_step(self.attack)
+
+    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
+        if self.attack is None or self.threat is None:
+            return x
+        return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
 
 
 class Perturbing(Watched, LossDefence):

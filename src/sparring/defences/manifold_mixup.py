@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from sparring.attacks import Attack, craft
+from sparring.attacks import Attack
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import LossDefence, draw_seed
-from sparring.defences.crafted import Watched
+from sparring.defences.base import LossDefence
+from sparring.defences.crafted import CraftedOnDemand
 from sparring.defences.mixup import blend, draw_mix, mixed_loss
-from sparring.defences.overfitting import takes_one_step
 from sparring.defences.proportions import check_alpha
 from sparring.models.layers import named_layer
 
@@ -22,7 +21,7 @@ INPUT = "input"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ManifoldMixup(Watched, LossDefence):
+class ManifoldMixup(CraftedOnDemand, LossDefence):
     """Mixup of what one of `layers` gives out, drawn anew for each batch; "input" stands for the images themselves.
 
     With an `attack` it mixes images that this makes of the batch within `threat` (arXiv:1906.06784, without the half of
@@ -38,8 +37,7 @@ class ManifoldMixup(Watched, LossDefence):
 
     def __post_init__(self) -> None:
         check_alpha(self.name, self.alpha)
-        if (self.attack is None) != (self.threat is None):
-            raise InputError("manifold_mixup: attack and threat go together; give both or neither")
+        self.check_attack()
         if not self.layers:
             raise InputError('manifold_mixup: layers is empty; name some, such as layers=("input", "1")')
 
@@ -49,15 +47,6 @@ class ManifoldMixup(Watched, LossDefence):
             if name != INPUT:
                 named_layer(state.learners["classifier"].network, name)
         return state
-
-    @property
-    def one_step(self) -> bool:
-        return self.attack is not None and takes_one_step(self.attack)
-
-    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        if self.attack is None or self.threat is None:
-            return x
-        return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
 
     def step(
         self, state: State, x: Tensor, y: Tensor, *, progress: float, generator: torch.Generator

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sparring.attacks import Attack, craft
+from sparring.attacks import Attack
 from sparring.core.errors import InputError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
-from sparring.defences.base import accuracy, draw_seed
-from sparring.defences.crafted import Watched
-from sparring.defences.overfitting import takes_one_step
+from sparring.defences.base import accuracy
+from sparring.defences.crafted import CraftedOnDemand
 from sparring.generative.networks import conv_decoder
 from sparring.models.layers import feature_size, named_layer, tapped
 
@@ -24,7 +23,7 @@ TURNS = 4  # quarter turns
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultiTask(Watched):
+class MultiTask(CraftedOnDemand):
     """Trains the layers up to `layer` for further `tasks` beside the classification, each with a head of its own.
 
     "rotation": by how many quarter turns an image was turned, as well of turned images that the classification does not
@@ -52,8 +51,7 @@ class MultiTask(Watched):
             raise InputError(f"multi_task: weight must be at least 0, not {self.weight}")
         if ("coarse" in self.tasks) != bool(self.groups):
             raise InputError('multi_task: the task "coarse" and groups go together; give both or neither')
-        if (self.attack is None) != (self.threat is None):
-            raise InputError("multi_task: attack and threat go together; give both or neither")
+        self.check_attack()
         if self.width < 1:
             raise InputError(f"multi_task: width must be at least 1, not {self.width}")
 
@@ -102,15 +100,6 @@ class MultiTask(Watched):
         classifier.update(loss)  # its backward pass goes through the heads as well
         heads.optimiser.step()
         return {"loss": loss.detach(), "accuracy": accuracy(logits, y), **metrics}
-
-    @property
-    def one_step(self) -> bool:
-        return self.attack is not None and takes_one_step(self.attack)
-
-    def images(self, net: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator) -> Tensor:
-        if self.attack is None or self.threat is None:
-            return x
-        return craft(self.attack, net, x, y, self.threat, seed=draw_seed(generator))
 
     def deploy(self, state: State) -> nn.Module:
         return state.learners["classifier"].network
