@@ -162,3 +162,10 @@ def test_as_many_means_as_channels_or_one_and_grey_images_go_to_all() -> None:
         adapt(net, mean=(0.5, 0.5))(torch.rand(2, 3, 8, 8))
     grey = torch.rand(2, 1, 8, 8)
     assert torch.equal(adapt(net, mean=MEAN, std=STD)(grey), adapt(net, mean=MEAN, std=STD)(grey.expand(-1, 3, -1, -1)))
+
+
+def test_what_adapt_refuses_reaches_the_user_of_an_evaluation_as_it_is() -> None:
+    with pytest.raises(InputError, match=r"^adapt: the network gives 2 things"):
+        sparring.evaluate(
+            adapt(Foreign("two"), size=(12, 12)), (images(), torch.zeros(5).long()), "linf(0.1)", "fgsm()"
+        )

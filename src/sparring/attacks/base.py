@@ -224,6 +224,8 @@ def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:
     try:
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             logits = model(x)
+    except InputError:  # adapt's, say, is one line already
+        raise
     except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0][:160] or type(error).__name__
         raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
