@@ -22,9 +22,9 @@ from sparring.generative.saved import load_generative
 from sparring.models.saved import load as load_model
 from sparring.recipe import Recipe, fit
 from sparring.studies import read_plan, run_study
+from sparring.studies.claims import decide
 from sparring.studies.drawing import Drawing
 from sparring.studies.expansion import expand
-from sparring.studies.findings import decide
 from sparring.studies.plan import ClaimPlan
 from sparring.studies.pooling import pooled_row
 
