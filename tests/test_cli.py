@@ -103,6 +103,10 @@ def test_evaluate_prints_a_table_and_writes_a_record(trained: Path) -> None:
     report = sparring_says("report", str(trained), "--out", str(trained / "report"))
     assert report.returncode == 0, report.stderr
     assert (trained / "report" / "report.html").stat().st_size > 100_000
+    (kept,) = (trained / "evaluations").glob("*.json")
+    alone = sparring_says("report", str(kept), "--out", str(trained / "alone"))
+    assert alone.returncode == 0, alone.stderr
+    assert (trained / "alone" / "report.html").is_file()
 
 
 def test_what_the_audit_fails_is_said_first_and_strictly_ends_with_3(trained: Path) -> None:

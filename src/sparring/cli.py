@@ -206,21 +206,23 @@ def study(
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="A study's results.json, or run folders.")],
+    paths: Annotated[list[Path], typer.Argument(help="A study's or a verdict's JSON, or run folders.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the report goes.")] = None,
 ) -> None:
-    """Write the report of a study's results, or of the evaluations kept in run folders, again.
+    """Write the report of a study's results, of one verdict, or of the evaluations kept in run folders.
 
     sparring report reports/demo/results.json
 
     sparring report runs/one runs/another --out reports/both
     """
     from sparring import report as reports
-    from sparring.core.records import load
-    from sparring.core.study_results import StudyResult
+    from sparring.core.records import load_any
+    from sparring.core.results import Evaluation
 
     if len(paths) == 1 and paths[0].suffix == ".json":
-        page = reports.write(load(StudyResult, paths[0]), folder or paths[0].parent)
+        record = load_any(paths[0])
+        usual = Path("reports") / paths[0].stem if isinstance(record, Evaluation) else paths[0].parent
+        page = reports.write(record, folder or usual)
     else:
         from sparring.studies.judge import gather
 

@@ -28,11 +28,11 @@ def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
         success = f"{attacked.success_rate.value:.2%}" if attacked.success_rate.n else "-"
         rows.append((_short(name), _percent(attacked.accuracy), success, passes, f"{attacked.seconds:.1f}"))
     rows.append(("worst case", _percent(evaluation.robust), "", "", ""))
-    if evaluation.otherwise:
-        rows[-1] = (f"worst case, {evaluation.otherwise} by curve or audit", *rows[-1][1:])
     if evaluation.certified is not None:
         rows.append(("certified", _percent(evaluation.certified.accuracy), "", "", ""))
     _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
+    if evaluation.otherwise:
+        out.print(f"worst case: {evaluation.otherwise} of these fell to the curve's attack or the audit's alone")
     out.print(f"record: {path}", soft_wrap=True)
 
 

@@ -57,6 +57,22 @@ def save(record: Evaluation | StudyResult, path: Path) -> None:
 
 def load(kind: type[R], path: Path) -> R:
     """Read a record of `kind`; raises InputError, naming the file, if it is missing or no such record."""
+    raw = _raw(path)
+    try:
+        record = _converter.structure(raw, kind)
+    except BaseValidationError as error:
+        raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
+    _read_arrays(record, _beside(path), raw.get(STAMP))
+    return record
+
+
+def load_any(path: Path) -> Evaluation | StudyResult:
+    """Read a record of either kind; raises InputError as `load` does."""
+    return load(StudyResult, path) if "rows" in _raw(path) else load(Evaluation, path)
+
+
+def _raw(path: Path) -> dict[str, Any]:
+    """Return what the JSON holds, of this version."""
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -66,12 +82,8 @@ def load(kind: type[R], path: Path) -> R:
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version is {version!r}, this Sparring reads {SCHEMA_VERSION}; evaluate again")
-    try:
-        record = _converter.structure(raw, kind)
-    except BaseValidationError as error:
-        raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
-    _read_arrays(record, _beside(path), raw.get(STAMP))
-    return record
+    assert isinstance(raw, dict)
+    return raw
 
 
 def _beside(path: Path) -> Path:

@@ -10,15 +10,16 @@ from sparring.core.results import Estimate, Evaluation
 from sparring.core.statistics import mcnemar_p, share
 
 CLEAN, WORST = "clean", "worst case"
-_CORRECT = "correct/"
+_CORRECT, _STANDING = "correct/", "standing"
 
 
 @dataclass(frozen=True)
 class Compared:
     """On the same examples: the share that each of two models has right, and how many one of them alone has.
 
-    `what`: "clean", an attack's call string, or "worst case", under all attacks that both have faced. `p`: of the exact
-    two-sided McNemar test, for the claim that neither is better.
+    `what`: "clean", an attack's call string, or "worst case", as robust accuracy counts it, or where they faced
+    different attacks under all that both have faced. `p`: of the exact two-sided McNemar test, for the claim that
+    neither is better.
     """
 
     what: str
@@ -54,7 +55,8 @@ def compare(first: Evaluation, second: Evaluation) -> tuple[Compared, ...]:
     if not len(rows):
         raise InputError("compare: the two have no example in common")
     _check_images(first, second, rows, others)
-    ours, theirs = _flags(first, attacks, rows), _flags(second, attacks, others)
+    whole = set(first.attacked) == set(second.attacked) and _STANDING in set(first.arrays) & set(second.arrays)
+    ours, theirs = (_flags(of, attacks, at, whole=whole) for of, at in ((first, rows), (second, others)))
     return tuple(_compared(what, ours[what], theirs[what]) for what in ours)
 
 
@@ -73,11 +75,14 @@ def _check_images(first: Evaluation, second: Evaluation, rows: NDArray[np.int64]
         raise InputError(f"compare: example {number} is another image, or has another label, in one than in the other")
 
 
-def _flags(evaluation: Evaluation, attacks: list[str], rows: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
-    """Return which of these examples are right: clean, under each attack, and under all."""
+def _flags(
+    evaluation: Evaluation, attacks: list[str], rows: NDArray[np.int64], *, whole: bool
+) -> dict[str, NDArray[np.bool_]]:
+    """Return which of these examples are right: clean, under each attack, and under these, or all that was tried."""
     clean = evaluation.arrays[f"{_CORRECT}{CLEAN}"][rows]
     under = {name: evaluation.arrays[f"{_CORRECT}{name}"][rows] & clean for name in attacks}
-    return {CLEAN: clean, **under, WORST: np.logical_and.reduce(list(under.values()))}
+    worst = evaluation.arrays[_STANDING][rows] if whole else np.logical_and.reduce(list(under.values()))
+    return {CLEAN: clean, **under, WORST: worst}
 
 
 def _compared(what: str, one: NDArray[np.bool_], other: NDArray[np.bool_]) -> Compared:
