@@ -102,6 +102,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file; raises InputError naming it."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable TOML file ({error})") from None
 
