@@ -20,7 +20,8 @@ def attacks(rows: Sequence[Row]) -> Table:
     columns = (*(Column(name, numeric=False) for name in words), *(Column(name) for name in figures))
     lines = [line for row in rows for line in _attack_lines(row)]
     return Table(
-        f"Each attack alone{within}, and all of them together (an example counts as broken when any attack breaks it). "
+        f"Each attack alone{within}, and all that was tried together: an example counts as broken when any of these "
+        "attacks breaks it, or the curve's, or one of the audit's. "
         "Success rate and median distance are over the examples first classified right; passes are means per example.",
         columns[:2] + columns[3:] if within else columns,
         tuple(line[:2] + line[3:] if within else line for line in lines),
@@ -43,7 +44,7 @@ def _attack_lines(row: Row) -> list[tuple[Cell, ...]]:
         for name, result in row.evaluation.attacked.items()
     ]
     robust, threat = estimate(row.evaluation.robust), code(row.evaluation.threat)
-    return [*lines, (text(row.name), text("all together"), threat, robust, *(NOTHING,) * 5)]
+    return [*lines, (text(row.name), text("all that was tried"), threat, robust, *(NOTHING,) * 5)]
 
 
 def _median_distance(value: float) -> Cell:
