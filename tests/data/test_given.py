@@ -1,7 +1,9 @@
 """What may be handed over as data: every form gives the same examples, and what is wrong is named with its row."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -136,7 +138,7 @@ def test_loaders_of_something_else_are_refused() -> None:
         examples_of(bad)
 
 
-@pytest.mark.parametrize("given", [X, None, 3, (X.numpy(), Y.numpy()), (X, Y, Y), {"x": X}])
+@pytest.mark.parametrize("given", [X, None, 3, (X.tolist(), Y), (X, Y, Y), {"x": X}])
 def test_anything_else_is_refused_in_one_line_that_says_what_is_possible(given: object) -> None:
     with pytest.raises(InputError, match="expected a dataset's call string, a Dataset, a pair of tensors") as error:
         examples_of(given)  # type: ignore[arg-type]
@@ -159,3 +161,28 @@ def test_a_wrong_call_string_or_split_is_an_input_error() -> None:
         examples_of("digits()", "tset")
     with pytest.raises(InputError, match="does not exist"):
         examples_of(Folder("nowhere"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_numpy_arrays_are_as_good_as_tensors(dtype: type) -> None:
+    x = (np.random.default_rng(0).random((5, 2, 3, 4)) * (255 if dtype is np.uint8 else 1)).astype(dtype)
+    y = np.arange(5)
+    given, tensors = examples_of((x, y)), examples_of((torch.from_numpy(x), torch.from_numpy(y)))
+    assert torch.equal(given.x, tensors.x)
+    assert torch.equal(given.y, tensors.y)
+    assert examples_of((x[:, :, ::-1], y)).x.shape == (5, 2, 3, 4)  # negative strides are no tensor's
+    with pytest.raises(InputError, match="not an array of"):
+        examples_of((x, np.array(list("abcde"))))
+
+
+def test_a_dataset_of_pytorch_is_read_whole() -> None:
+    x, y = torch.rand(600, 1, 2, 2), torch.arange(600) % 3
+    given = examples_of(TensorDataset(x, y))
+    assert torch.equal(given.x, x)
+    assert torch.equal(given.y, y)
+
+
+def test_images_that_are_no_tensors_are_refused_in_one_line() -> None:
+    pictures = [(Image.new("L", (2, 2)), 0)] * 3
+    with pytest.raises(InputError, match="give images as tensors"):
+        examples_of(DataLoader(pictures, batch_size=2))

@@ -3,14 +3,18 @@
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils import data as torch_data
 from torch.utils.data import DataLoader
 
 from sparring.core.errors import InputError
 from sparring.data import load
 from sparring.data.dataset import Dataset, Source, Split, check_pixels, refuse
 
+READ = 256  # examples at once, of a dataset of PyTorch's
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -27,14 +31,18 @@ class Examples(Split):
     note: str = ""
 
 
-Data: TypeAlias = Dataset | Source | Examples | str | tuple[Tensor, Tensor] | DataLoader[Any]
+Array: TypeAlias = Tensor | NDArray[Any]
+Data: TypeAlias = (
+    Dataset | Source | Examples | str | tuple[Array, Array] | DataLoader[Any] | torch_data.Dataset[tuple[Tensor, int]]
+)
 
 
 def examples_of(data: Data, split: str = "test") -> Examples:
-    """Return the examples that `data` means: a dataset's `split`, or tensors or a loader of images with labels.
+    """Return the examples that `data` means: a dataset's `split`, or tensors, arrays or a loader of images with labels.
 
     Images (N, C, H, W) are uint8, or floats in [0, 1], which are kept as float32; labels (N,) are whole numbers. A
-    loader is read once, from beginning to end. Raises InputError naming the first bad example, and what to do.
+    loader, or a dataset of PyTorch's, is read once, from beginning to end. Raises InputError naming the first bad
+    example, and what to do.
     """
     if isinstance(data, Examples):
         return data
@@ -45,8 +53,10 @@ def examples_of(data: Data, split: str = "test") -> Examples:
         found = Examples(part.x, part.y, part.ids, data.source, split, data.classes, data.note)
     elif isinstance(data, DataLoader):
         found = _given(*_read_all(data), source="given loader")
+    elif isinstance(data, torch_data.Dataset):
+        found = _given(*_read_all(DataLoader(data, batch_size=READ)), source="given loader")
     else:
-        kinds = "a dataset's call string, a Dataset, a pair of tensors (images, labels) or a DataLoader"
+        kinds = "a dataset's call string, a Dataset, a pair of tensors or arrays (images, labels) or a DataLoader"
         found = _given(*_pair(data, f"data: expected {kinds}"), source="given tensors")
     if not len(found):
         raise InputError(f"{found.source}: there are no examples in {found.split}")
@@ -86,11 +96,14 @@ def _labels(y: Tensor, source: str) -> Tensor:
 
 
 def _read_all(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
-    with torch.random.fork_rng(devices=[]):  # a loader draws its seed from the global state
-        pairs = [
-            _pair(batch, f"given loader: expected batch {number} to be (images, labels)")
-            for number, batch in enumerate(loader)
-        ]
+    try:
+        with torch.random.fork_rng(devices=[]):  # a loader draws its seed from the global state
+            pairs = [
+                _pair(batch, f"given loader: expected batch {number} to be (images, labels)")
+                for number, batch in enumerate(loader)
+            ]
+    except TypeError as error:  # what cannot be put into one tensor, such as images of Pillow's
+        raise InputError(f"given loader: {str(error)[:160]}; give images as tensors") from None
     if not pairs:
         raise InputError("given loader: it gives no batches")
     for number, pair in enumerate(pairs):
@@ -103,10 +116,17 @@ def _read_all(loader: DataLoader[Any]) -> tuple[Tensor, Tensor]:
 
 def _pair(pair: object, expected: str) -> tuple[Tensor, Tensor]:
     match pair:
-        case (Tensor() as x, Tensor() as y):
-            return x, y
+        case (Tensor() | np.ndarray() as x, Tensor() | np.ndarray() as y):
+            return _tensor(x, expected), _tensor(y, expected)
     shown = f"({', '.join(type(p).__name__ for p in pair)})" if isinstance(pair, tuple | list) else type(pair).__name__
     raise InputError(f"{expected}, not {shown[:80]}")
+
+
+def _tensor(x: Array, expected: str) -> Tensor:
+    try:
+        return x if isinstance(x, Tensor) else torch.from_numpy(np.ascontiguousarray(x))
+    except TypeError:
+        raise InputError(f"{expected}, not an array of {x.dtype}") from None
 
 
 def _name(x: Tensor) -> str:

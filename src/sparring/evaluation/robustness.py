@@ -66,11 +66,12 @@ def evaluate(
 ) -> Evaluation:
     """Say how robust `model` is: right on the clean example and under every attack, per example, with 95 % intervals.
 
-    `model` takes float images (B, C, H, W) in [0, 1] to logits (B, K). `data` is a dataset, its call string, a pair
-    (x, y) of tensors, or a DataLoader. `examples` takes a seeded subset of that many. `curve` lists the eps of the
-    accuracy-eps curve (default: from a quarter to one and a half of the threat's eps; empty: none). `crafting` says in
-    which precision attacks work and what they may cost. `statistics`: those that batch norm uses; "batch" is for
-    comparison with papers that left it in training mode: predictions then depend on batch-mates, and a check fails.
+    `model` takes float images (B, C, H, W) in [0, 1] to logits (B, K). `data` is a dataset, its call string, a pair (x,
+    y) of tensors or arrays, a dataset of PyTorch's or a DataLoader. `examples` takes a seeded subset of that many.
+    `curve` lists the eps of the accuracy-eps curve (default: from a quarter to one and a half of the threat's eps;
+    empty: none). `crafting` says in which precision attacks work and what they may cost. `statistics`: those that batch
+    norm uses; "batch" is for comparison with papers that left it in training mode: predictions then depend on
+    batch-mates, and a check fails.
     `certify`: draws of noise an example for a certificate, where the model's first mask is `smooth`; 0: none is made.
     `audit`: "standard" asks whether the result can be trusted, at no more than a quarter of the attacks' own work on a
     thousand examples; "full" asks more, and trains networks like this one on `fit_on`; "off" leaves the record without.
