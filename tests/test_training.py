@@ -434,6 +434,13 @@ def test_a_run_that_another_process_trains_is_waited_for(tmp_path: Path, caplog:
     assert "another process is training this run" in caplog.text
 
 
+def test_a_finished_run_is_opened_without_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' runs may lie where nobody may write."""
+    fitted = fit(recipe(epochs=1), runs=tmp_path, quiet=True)
+    monkeypatch.setattr("sparring.recipe.fitting.alone", lambda *_, **__: pytest.fail("it asked for the lock"))
+    assert fit(recipe(epochs=1), runs=tmp_path, quiet=True).run == fitted.run
+
+
 def test_another_dataset_than_the_recipes_is_refused(tmp_path: Path) -> None:
     other = load("digits(validation=300)")
     with pytest.raises(InputError, match=r"fit: the dataset is digits\(validation=300.*not the recipe's"):

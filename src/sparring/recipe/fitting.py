@@ -53,20 +53,29 @@ def fit(
     run = run_of(recipe, runs)
     if dataset is not None and dataset.source != repr(recipe.data):
         raise InputError(f"fit: the dataset is {dataset.source}, not the recipe's, {recipe.data!r}; leave it out")
-    if not recipe.data.lasting:
-        dataset = dataset or recipe.data.load()
-        split = training_split(recipe, dataset)
-        run.note_images(fingerprint(repr(dataset.classes), (("x", split.x), ("y", split.y), ("ids", split.ids))))
-    with alone(run.path / "training", busy=f"{run.path}: another process is training this run; waiting for its end"):
-        if not run.finished:
-            if run.begun and not resume:
-                raise InputError(
-                    f"{run.path}: this training was stopped before its end; go on with --resume, or delete the folder"
-                )
-            sweep(run.path)
-            data = dataset or recipe.data.load()
-            _train(recipe, run, data, fabric_on(device, recipe.precision), quiet=quiet, trust=trust)
+    dataset = dataset if recipe.data.lasting else dataset or recipe.data.load()
+    images = "" if dataset is None or recipe.data.lasting else _images_of(recipe, dataset)
+    if not run.finished:  # to open one that is takes no lock, and so no right to write there
+        busy = f"{run.path}: another process is training this run; waiting for its end"
+        with alone(run.path / "training", busy=busy):
+            if not run.finished:
+                if run.begun and not resume:
+                    raise InputError(
+                        f"{run.path}: this training was stopped before its end; go on with --resume, or delete the "
+                        "folder"
+                    )
+                sweep(run.path)
+                run.note_images(images)
+                data = dataset or recipe.data.load()
+                _train(recipe, run, data, fabric_on(device, recipe.precision), quiet=quiet, trust=trust)
+    run.note_images(images)
     return reopened(run, recipe)
+
+
+def _images_of(recipe: Recipe, dataset: Dataset) -> str:
+    """Return a hash of what a recipe trains on."""
+    split = training_split(recipe, dataset)
+    return fingerprint(repr(dataset.classes), (("x", split.x), ("y", split.y), ("ids", split.ids)))
 
 
 def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet: bool, trust: bool) -> None:

@@ -62,7 +62,12 @@ class Run:
             part.write_text(text, encoding="utf-8")
 
     def note_images(self, fingerprint: str) -> None:
-        """Write which images the run is trained on; raises InputError if it was begun, or finished, on others."""
+        """Write which images the run is trained on; raises InputError if it was begun, or finished, on others.
+
+        An empty `fingerprint` says that they are always the same: nothing is written or compared.
+        """
+        if not fingerprint:
+            return
         path = self.path / "images.sha256"
         if not (self.begun or self.finished):
             with replacing(path) as part:
