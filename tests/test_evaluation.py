@@ -59,6 +59,7 @@ def test_a_minimal_attack_runs_once_without_a_bound_and_its_distances_are_the_cu
     assert Exactly.seen == [math.inf]
     assert verdict.robust == verdict.curves[0].points[2].accuracy
     assert verdict.robust.value == (3 - verdict.otherwise) / 5 < 3 / 5  # what the curve's attack broke does not stand
+    assert verdict.most_frequent == 1
     (attacked,) = verdict.attacked.values()
     assert attacked.accuracy.value == pytest.approx(3 / 5)
     assert attacked.median_distance == pytest.approx(0.251)

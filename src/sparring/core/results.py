@@ -165,8 +165,9 @@ class Evaluation:
 
     `robust` is the share right on the clean example, under every listed attack, and under whatever else was tried:
     `otherwise` says how many examples fell to that alone, to the curve's attack or the audit's. `robust_confidence` is
-    read on each example's worst image. `adaptation` names what the model's modules called for and the attacks did:
-    "bpda", "eot"; `detected` what no module had said and was found out. `audit`: every check, those that raised one of
+    read on each example's worst image. `most_frequent`: the share of the class that most examples are of. `adaptation`
+    names what the model's modules called for and the attacks did: "bpda", "eot"; `detected` what no module had said and
+    was found out. `audit`: every check, those that raised one of
     `flags` too. `statistics`: with "batch" each prediction depended on its batch-mates, which is for comparison only.
     `certified`: what is proven beside what was tried, where the model is one of which something can be.
     `means`: what attacks were limited to by who judged (`max_forwards`, `draws`, `precision`), where it was anything.
@@ -196,6 +197,7 @@ class Evaluation:
     robust_calibration: Calibration | None = None
     examples: int = 0
     otherwise: int = 0
+    most_frequent: float = 0.0
     statistics: NormStatistics = "running"
     seeds: tuple[int, ...] = ()
     certified: Certified | None = None

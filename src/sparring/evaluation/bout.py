@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,21 @@ from sparring.evaluation.confidence import confidence
 from sparring.evaluation.curve import Nearest, predictions
 
 SLACK = 1e-6  # by which rounding may leave the ball, in units of its size
-Found = tuple[Tensor, Adversarial]  # places of examples, and what an attack did to them
+
+
+class Found(NamedTuple):
+    """Examples that fell: their places, and what fools of each, with its logits and its distance."""
+
+    places: Tensor
+    x: Tensor
+    logits: Tensor
+    distance: Tensor
+
+    @staticmethod
+    def of(places: Tensor, outcome: Adversarial, eps: float) -> "Found":
+        """Return those of the examples at `places` whom an attack fooled within `eps`; no others are kept in memory."""
+        fell = outcome.success & (outcome.distance <= eps + SLACK * max(1.0, eps))
+        return Found(places[fell], outcome.x[fell], outcome.logits[fell], outcome.distance[fell].clamp(max=eps))
 
 
 @dataclass(frozen=True)
@@ -73,16 +88,15 @@ class Bout:
         otherwise = torch.zeros(len(y), dtype=torch.bool)
         return Bout(x, y, clean, fallen, distances, attacked, spent, worst, worst_x, nearest, otherwise)
 
-    def also(self, found: Sequence[Found], eps: float) -> "Bout":
-        """Return the bout with what else fell within `eps`: whoever broke it, an example does not stand."""
+    def also(self, found: Sequence[Found]) -> "Bout":
+        """Return the bout with what else was found: whoever broke it, an example does not stand."""
         worst, worst_x, otherwise = self.worst.clone(), self.worst_x.clone(), self.otherwise.clone()
         distance, logits = self.nearest.distance.clone(), self.nearest.logits.clone()
-        for places, outcome in found:
-            inside = outcome.distance <= eps + SLACK * max(1.0, eps)
-            fell = outcome.success & inside & (self.standing & ~otherwise)[places]
-            new = places[fell]
-            worst[new], worst_x[new], otherwise[new] = outcome.logits[fell], outcome.x[fell], True
-            distance[new], logits[new] = outcome.distance[fell].clamp(max=eps), outcome.logits[fell]
+        for each in found:
+            first = (self.standing & ~otherwise)[each.places]
+            new = each.places[first]
+            worst[new], worst_x[new], otherwise[new] = each.logits[first], each.x[first], True
+            distance[new], logits[new] = each.distance[first], each.logits[first]
         return replace(self, worst=worst, worst_x=worst_x, otherwise=otherwise, nearest=Nearest(distance, logits))
 
     @property

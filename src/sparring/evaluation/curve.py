@@ -73,7 +73,8 @@ def worst_case_curve(
 
     `clean` (N, K) are the logits on the original images; `nearest` is what is known from other attacks, which at every
     eps from its distance on counts as broken. Each attack begins where the one at the eps before ended, pushed out to
-    the larger ball. Returns the curve, and what was done at each eps: places of examples, and what became of them.
+    the larger ball. Returns the curve, and what was done at each eps up to the threat's own: places of examples, and
+    what became of them.
     """
     found: list[tuple[Tensor, Adversarial]] = []
     logits, reached = clean.clone(), x.clone()
@@ -87,7 +88,8 @@ def worst_case_curve(
             within = replace(threat, eps=value)
             outcome, _ = conditions.run(attack, model, x[left], y[left], within, ids=ids[left], start=start)
             logits[left], reached[left] = outcome.logits, outcome.x
-            found.append((left, outcome))
+            if value <= threat.eps:
+                found.append((left, outcome))
         before = value
         points.append(_point(value, logits, y))
     return Curve(repr(attack), threat.name, worst_case=True, points=tuple(points)), found

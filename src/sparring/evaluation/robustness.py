@@ -22,7 +22,7 @@ from sparring.data.given import Data, Examples, examples_of
 from sparring.evaluation.audit import FULL, Level, Subject, affordable
 from sparring.evaluation.audit import audit as audited
 from sparring.evaluation.audit.twins import train_twins
-from sparring.evaluation.bout import Bout
+from sparring.evaluation.bout import Bout, Found
 from sparring.evaluation.calibration import calibration
 from sparring.evaluation.certify import certified, noise_of
 from sparring.evaluation.certify import certify as certify_examples
@@ -110,7 +110,7 @@ def evaluate(
     if audit == "full":
         subject = replace(subject, probes=FULL, full=True, twins=lambda: _twins(subject, to_learn_from))
     checked, flags = ((), ()) if audit == "off" else audited(subject)
-    subject = replace(subject, bout=subject.bout.also(subject.found, threat.eps))
+    subject = replace(subject, bout=subject.bout.also(subject.found))
     record = _record(subject, given, _grid(threat, subject.bout.x) if curve is None else curve)
     provenance = watch.provenance(seed=seed, device=str(device_of(model, given.x)))
     return replace(record, model=name, audit=checked, flags=flags, provenance=provenance)
@@ -162,6 +162,7 @@ def _record(subject: Subject, given: Examples, eps: Sequence[float]) -> Evaluati
         robust_confidence=worst,
         attacked=bout.attacked,
         otherwise=int(bout.otherwise.sum()),
+        most_frequent=float(bout.y.bincount().max()) / len(bout.y),
         curves=curves,
         flags=(),
         provenance=NOWHERE,
@@ -226,4 +227,5 @@ def _curves(climb: Attack, subject: Subject, given: Examples, eps: Sequence[floa
         ids=given.ids,
         conditions=subject.conditions,
     )
-    return (curve,), bout.also(found, subject.threat.eps)
+    fallen = [Found.of(places, outcome, subject.threat.eps) for places, outcome in found]
+    return (curve,), bout.also(fallen)

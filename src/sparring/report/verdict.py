@@ -1,7 +1,6 @@
 """The answer at a glance: which defence holds up best, what it costs, and what stands against trusting the figure."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from sparring.report.ranking import alike, failed, judged, ranking, trusted
 
 LITTLE = 0.2  # of the examples right under every attack: who keeps no more does not hold up
 MANY = 5  # names, above which a sentence gives their number
-
-_MOST_FREQUENT = re.compile(r"([\d.]+)% are of the most frequent class")  # where alone a record has that share
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,9 @@ def _weak(group: Sequence[Row], kept: str) -> str:
 def _no_better_than(row: Row) -> str:
     """Name the guess that is right as often, if there is one: any class, or the most frequent one."""
     robust, classes = row.evaluation.robust, len(row.evaluation.classes)
-    seen = [check.evidence for check in row.evaluation.audit if check.check == "guessing"]
-    found = _MOST_FREQUENT.search(" ".join(seen))
     worst = robust.value if math.isnan(robust.low) else robust.low
-    if found and worst <= float(found[1]) / 100:
-        return f"always naming the most frequent class ({found[1]} %)"
+    if 0 < row.evaluation.most_frequent >= worst:  # older records do not have it
+        return f"always naming the most frequent class ({format.percent(row.evaluation.most_frequent)} %)"
     return f"guessing among {classes} classes" if classes and worst <= 1 / classes else ""
 
 

@@ -42,7 +42,7 @@ class Subject:
 
     `model` as it was attacked, `bare` as it was handed in, `detected` the difference; `bout`: images, labels, clean
     logits and what the `attacks` did. `probes`: how many examples a check may attack. `twins`: networks like the bare
-    one, trained anew, by name (none unless the audit is full). `found`: what the checks' own attacks did.
+    one, trained anew, by name (none unless the audit is full). `found`: whom the checks' own attacks fooled.
     """
 
     model: nn.Module
@@ -99,7 +99,7 @@ class Subject:
         if naive:
             conditions = conditions.naive()
         found, _ = conditions.run(attack, self.model, x, y, threat or self.threat, ids=self.ids[places])
-        self.found.append((places, found))
+        self.found.append(Found.of(places, found, self.threat.eps))
         return found
 
     def moves(self, places: Tensor) -> bool:

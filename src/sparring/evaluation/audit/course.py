@@ -76,7 +76,7 @@ def unfinished(subject: Subject) -> Finding:
         return Finding("not run", f"{attack.name} asks too little to tell, or nothing withstood it")
     told = gained > 0
     share = float((late[told] / gained[told]).mean()) if bool(told.any()) else 0.0
-    evidence = f"the last {LAST} questions of {attack} brought {share:.1%} of all that it gained"
+    evidence = f"the last {LAST} steps of {attack} brought {share:.1%} of all that it gained"
     return Finding(
         "warn" if share > UNFINISHED else "passed", evidence, attack="" if share <= UNFINISHED else "autoattack()"
     )
