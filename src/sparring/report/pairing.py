@@ -48,7 +48,11 @@ def _alone(row: Row, other: Row) -> tuple[int, int] | None:
     if first.seeds or second.seeds or not (_known(first) and _known(second)):
         return None
     _, ours, theirs = np.intersect1d(first.arrays["ids"], second.arrays["ids"], return_indices=True)
-    if not len(ours):
+    known = "fingerprints"  # older records have none
+    if not len(ours) or (
+        {known} <= set(first.arrays) & set(second.arrays)
+        and (first.arrays[known][ours] != second.arrays[known][theirs]).any()  # the same numbers of other images
+    ):
         return None
     right, others_right = _right(first)[ours], _right(second)[theirs]
     return int((right & ~others_right).sum()), int((others_right & ~right).sum())
