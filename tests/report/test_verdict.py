@@ -140,6 +140,16 @@ def test_only_the_examples_that_both_were_judged_on_count(flagged):
     assert not better(one, replace(other, evaluation=replace(other.evaluation, arrays=elsewhere)))
 
 
+def test_the_same_numbers_of_other_images_are_not_paired(flagged):
+    def seeing(row, first):
+        arrays = {**row.evaluation.arrays, "fingerprints": np.arange(first, first + 500, dtype=np.uint64)}
+        return replace(row, evaluation=replace(row.evaluation, arrays=arrays))
+
+    one, other = flagged("one", np.arange(500) < 320), flagged("other", np.arange(500) < 300)
+    assert better(seeing(one, 0), seeing(other, 0))
+    assert not better(seeing(one, 0), seeing(other, 7))
+
+
 def test_several_trainings_are_compared_seed_by_seed(seeded):
     one, other = seeded("one", 0.61, 0.71, 0.52), seeded("other", 0.60, 0.70, 0.50)
     assert not better(one, other)  # p = 0.06
