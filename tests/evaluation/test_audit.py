@@ -17,7 +17,7 @@ from sparring.core.errors import InputError
 from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf
 from sparring.evaluation.audit import CHECKS, Subject, affordable
-from sparring.evaluation.audit.base import broken_anyway
+from sparring.evaluation.audit.base import Check, Finding, broken_anyway
 from sparring.evaluation.audit.behaviour import noisy_landscape
 from sparring.evaluation.audit.figures import threat_kept
 from sparring.evaluation.audit.stronger import adaptive, losses, monotone
@@ -269,13 +269,14 @@ def test_losses_that_disagree_are_warned_of() -> None:
     assert losses(every).outcome == "note"  # it has climbed more than one
 
 
-def test_what_has_been_tried_is_not_what_to_try_next(classifier: Classifier, judged: Judged) -> None:
-    fooled = judge(classifier("cnn", "standard"), judged(), Forgetful())
-    assert any(flag.attack for flag in fooled.flags)
-    again = judge(
-        classifier("cnn", "standard"), judged(), [Forgetful(), AutoAttack(steps=5, queries=20), Square(queries=5)]
-    )
-    assert not {flag.attack for flag in again.flags} & {"autoattack()", "square()"}
+def test_what_has_been_tried_is_not_what_to_try_next(
+    classifier: Classifier, judged: Judged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    advises = Check("advises", "never satisfied", lambda _: Finding("warn", "more", attack="square()"), passes=1)
+    monkeypatch.setattr("sparring.evaluation.audit.CHECKS", (advises,))
+    for attack, further in ((FGSM(), "square()"), (Square(queries=2), "")):
+        (flag,) = judge(classifier("cnn", "standard"), judged(), attack).flags
+        assert flag.attack == further
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0.1, "passed"), (0.102, "fail"), (0.6, "fail")])
