@@ -25,8 +25,10 @@ def of(result: StudyResult) -> dict[str, str]:
     found |= {name: table(result) for name, table in WHERE_ANY.items() if table(result)}
     ways = list(dict.fromkeys(curve.conditions for row in result.rows for curve in row.sweep))
     found |= {f"sweep {way}".strip(): curves(result, sweep=True, way=way) for way in ways}
+    if result.findings:
+        found["findings"] = findings(result)
     if any(row.repeats for row in result.rows):
-        found |= {"calibration": calibration(result), "findings": findings(result)}
+        found["calibration"] = calibration(result)
     if any(row.adversaries for row in result.rows):
         found["adversaries"] = adversaries(result)
     return found

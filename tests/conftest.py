@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from pretend import PretendGenerator, fabric, present
 from torch import Tensor, nn
 
-from sparring.recipe import Recipe, fit, run_of
+from sparring.core import double
+from sparring.evaluation.audit import twins
+from sparring.recipe import Recipe, fit, opening, run_of
 from sparring.training import loop
 from sparring.training.runs import Run
 
 settings.register_profile("sparring", deadline=None, derandomize=True, database=None, max_examples=40)
 settings.load_profile("sparring")
+
+OTHER_DEVICE = present()  # now, for torch counts its devices at the first backward pass of a process
 
 
 CLASSES = 5
@@ -149,3 +154,14 @@ def same_after_a_break(tmp_path: Path, break_off: Callable[..., object]) -> Call
 
 def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture
+def other_device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """Give a device that is not the CPU, "pretend", on which recipes can train and models be attacked."""
+    monkeypatch.setattr(torch, "Generator", PretendGenerator)
+    monkeypatch.setattr(opening, "Fabric", fabric)
+    monkeypatch.setattr(opening, "DEVICES", (*opening.DEVICES, OTHER_DEVICE.type))
+    monkeypatch.setattr(twins, "Fabric", fabric)
+    monkeypatch.setattr(double, "WITHOUT", (*double.WITHOUT, OTHER_DEVICE.type))
+    return OTHER_DEVICE

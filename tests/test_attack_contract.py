@@ -752,3 +752,20 @@ def test_a_call_string_and_its_component_do_the_same(spec: str, net: nn.Module, 
     said = run(spec, net, data.x, data.y, usual(spec))
     made = run(ATTACKS.parse(spec), net, data.x, data.y, THREATS.parse(usual(spec)))
     assert torch.equal(said.x, made.x)
+
+
+@every_attack_and_norm
+def test_it_finds_on_another_device_what_it_finds_here(
+    spec: str, threat: str, net: nn.Module, data: SimpleNamespace, other_device: torch.device
+) -> None:
+    here = run(spec, net, data.x, data.y, threat)
+    there = copy.deepcopy(net).to(other_device)
+    attack = ready(spec, there, data.x, threat)
+    given = run(attack, there, data.x, data.y, threat)
+    assert given.x.device.type == "cpu"
+    moved = run(attack, there, data.x.to(other_device), data.y.to(other_device), threat)
+    assert moved.x.device == other_device
+    for found in (given, moved.to(torch.device("cpu"))):
+        assert torch.allclose(found.x, here.x, atol=1e-4)
+        assert torch.equal(found.success, here.success)
+        assert torch.equal(found.forwards, here.forwards)

@@ -267,3 +267,10 @@ def test_the_command_line_and_the_report_tell_it(
     assert html.count("What is proven, beside what attacks left") == 1
     assert "L2, certified" in html
     assert "clean, behind the masks" in html
+
+
+def test_it_certifies_the_same_on_another_device(other_device: torch.device) -> None:
+    here = certify(smoothed(Linear(3)), images(10), draws=300)
+    there = certify(smoothed(Linear(3)).to(other_device), images(10), draws=300)
+    assert torch.equal(there.predicted.cpu(), here.predicted)
+    assert torch.allclose(there.radius.cpu(), here.radius)

@@ -173,6 +173,15 @@ def test_it_beats_chance(call: str, model: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("call", CALLS)
+def test_it_trains_on_another_device(call: str, other_device: torch.device, tmp_path: Path) -> None:
+    fields = {"data": "digits()", "model": MODELS[0], "defence": call, "optimiser": "adam(lr=0.01)", "epochs": 1}
+    fitted = fit(Recipe.of({**fields, "limit": 200}), runs=tmp_path, device=other_device.type, quiet=True)
+    assert {tensor.device for tensor in fitted.model.state_dict().values()} == {other_device}
+    logits = fitted.model(load("digits()").test.images()[:50].to(other_device))
+    assert bool(logits.isfinite().all())
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_a_step_leaves_modes_and_gradient_flags_as_they_were(call: str) -> None:
     defence = DEFENCES.parse(call)
     state = defence.init(setup())

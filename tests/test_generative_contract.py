@@ -125,6 +125,18 @@ def test_codes_become_images_of_any_shape(call: str, shape: tuple[int, int, int]
 
 
 @pytest.mark.parametrize("call", CALLS)
+def test_it_trains_on_another_device(call: str, other_device: torch.device, tmp_path: Path) -> None:
+    recipe = Recipe.of({"data": "digits()", "generative": call, "optimiser": "adam()", "epochs": 1, "limit": 200})
+    network = fit(recipe, runs=tmp_path, device=other_device.type, quiet=True).model
+    assert isinstance(network, GenerativeNetwork)
+    assert {tensor.device for tensor in network.state_dict().values()} == {other_device}
+    y = torch.arange(4, device=other_device) if network.about.conditional else None
+    made = network.decode(torch.rand(4, network.latent, device=other_device), y)
+    assert made.device == other_device
+    assert bool(made.isfinite().all())
+
+
+@pytest.mark.parametrize("call", CALLS)
 def test_it_learns_and_its_run_opens_again(call: str, tmp_path: Path) -> None:
     rate = 0.003 if isinstance(GENERATIVES.parse(call), Rivals) else 0.01
     fields = {"data": "digits()", "generative": call, "optimiser": f"adam(lr={rate})", "epochs": 8, "batch_size": 64}

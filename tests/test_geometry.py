@@ -193,3 +193,11 @@ def test_features_of_a_random_model_are_the_same_each_time() -> None:
     before = torch.random.get_rng_state()
     assert torch.equal(features(net, "1", x), features(net, "1", x))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_study_may_be_worked_on_another_device(tmp_path: Path, other_device: torch.device) -> None:
+    (tmp_path / "lie.toml").write_text(TOML)
+    result, _ = run_study(
+        str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
+    )
+    assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}

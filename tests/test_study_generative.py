@@ -320,3 +320,8 @@ def test_codes_by_a_classifiers_features_and_rows_that_are_all_generative(tmp_pa
     assert found.rows == ()
     assert "its own codes found again" in [measured.name for measured in found.generatives[0].quality]
     assert page.exists()
+
+
+def test_it_may_be_worked_on_another_device(tmp_path: Path, other_device: torch.device) -> None:
+    result, _ = run_study(written(tmp_path), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True)
+    assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}

@@ -297,3 +297,11 @@ def test_images_of_a_row_without_that_seed_are_refused(tmp_path: Path) -> None:
     (tmp_path / "seeds.toml").write_text(text)
     with pytest.raises(InputError, match="'median' has no training with seed 1"):
         run_study(str(tmp_path / "seeds.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
+
+
+def test_a_study_may_be_worked_on_another_device(tmp_path: Path, other_device: torch.device) -> None:
+    (tmp_path / "behind.toml").write_text(TOML)
+    result, _ = run_study(
+        str(tmp_path / "behind.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
+    )
+    assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}

@@ -2,6 +2,7 @@
 
 import io
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn import decomposition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sparring import run
 from sparring.attacks.adaptation import differentiable
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
@@ -117,6 +119,20 @@ def test_it_opens_again_with_its_run(call: str, runs: Path) -> None:
     with seeded(3):
         other = again(some())
     assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_it_is_fitted_and_attacked_on_another_device(
+    call: str, runs: Path, tmp_path: Path, other_device: torch.device
+) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    fields = {"data": "digits()", "model": "mlp(hidden=(16,))", "optimiser": "adam(lr=0.01)"}
+    recipe = Recipe.of({**fields, "defence": f"masked(masks=({call},), model='clean')"})
+    fitted = fit(recipe, runs=tmp_path / "runs", device=other_device.type, quiet=True)
+    assert {tensor.device for tensor in fitted.model.state_dict().values()} == {other_device}
+    test = load("digits()").test
+    found = run("fgsm()", fitted.model, test.images()[:4].to(other_device), test.y[:4].to(other_device), "linf(0.05)")
+    assert found.x.device == other_device
 
 
 @pytest.mark.parametrize("count", [700, 40])

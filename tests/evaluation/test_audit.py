@@ -1,5 +1,6 @@
 """Each check of the audit, where it must speak and where it must not."""
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import sparring
@@ -16,12 +18,16 @@ from sparring.attacks import FGSM, PGD, Attack, AutoAttack, Crafting, Square
 from sparring.core.errors import InputError
 from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf
-from sparring.evaluation.audit import CHECKS, Subject, affordable
+from sparring.core.trainable import Setup
+from sparring.data.dataset import Split
+from sparring.defences import Standard
+from sparring.evaluation.audit import CHECKS, Subject, affordable, twins
 from sparring.evaluation.audit.base import Check, Finding, broken_anyway
 from sparring.evaluation.audit.behaviour import noisy_landscape
 from sparring.evaluation.audit.figures import threat_kept
 from sparring.evaluation.audit.stronger import adaptive, losses, monotone
 from sparring.evaluation.audit.twins import train_twins
+from sparring.models import MLP
 from sparring.studies.pooling import _audits
 
 THREAT = Linf(0.1)
@@ -326,6 +332,33 @@ def test_what_cannot_begin_anew_has_a_plain_one_beside_it_alone(judged: Judged) 
     assert list(train_twins(Fixed(), x, y % 2, 2, THREAT, 0)) == ["a plain one, adversarially trained"]
     tiny = x[:, :, :3, :3]  # too small for that one
     assert train_twins(Fixed(), tiny, y % 2, 2, THREAT, 0) == {}
+
+
+def test_twins_are_trained_where_the_model_is(
+    judged: Judged, classifier: Callable[..., nn.Module], other_device: torch.device
+) -> None:
+    x, y = judged()
+    model = copy.deepcopy(classifier("mlp", "pgd")).to(other_device)
+    found = train_twins(model, x, y, 10, THREAT, 0)
+    assert len(found) == 3
+    assert {tensor.device for twin in found.values() for tensor in twin.state_dict().values()} == {other_device}
+
+
+def test_of_several_gpus_it_is_the_models_own(monkeypatch: pytest.MonkeyPatch, judged: Judged) -> None:
+    asked: list[dict[str, object]] = []
+
+    def on_the_cpu(**settings: object) -> Fabric:
+        asked.append(settings)
+        return Fabric(accelerator="cpu", devices=1)
+
+    monkeypatch.setattr(twins, "Fabric", on_the_cpu)
+    x, y = judged()
+    for device in ("cuda:1", "cuda", "cpu"):
+        setup = Setup(
+            (1, 8, 8), 10, lambda: MLP(hidden=(8,)).build((1, 8, 8), 10), twins._learner, device=torch.device(device)
+        )
+        assert twins._trained(Standard(), Split(x, y, torch.arange(len(x))), setup, 0) is not None
+    assert [settings["devices"] for settings in asked] == [[1], [0], 1]
 
 
 # ------------------------------------------------------------------------------------------------ records and images

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from sparring.core.double import in_double
+
 TINY = torch.finfo(torch.float32).tiny
 STEEP = 1e8  # a multiplier that takes every pixel with a weight above 1e-8 of the largest to the border
 
@@ -38,9 +40,9 @@ def _l1(x: Tensor, w: Tensor, gap: Tensor) -> Tensor:
     size, order = w.abs().sort(dim=1, descending=True)
     order = order.expand_as(x)
     room = _room(x, w, gap).gather(2, order)
-    gain = (size * room).double()  # differences of large sums decide
-    left = (gap.abs() - (gain.cumsum(2) - gain)).clamp_(min=0)
-    spent = torch.minimum((left / size.clamp(min=TINY)).to(x.dtype), room)
+    gain = in_double(size * room)
+    left = (in_double(gap.abs()) - (gain.cumsum(2) - gain)).clamp_(min=0)
+    spent = torch.minimum((left / in_double(size.clamp(min=TINY))).to(x), room)
     delta = torch.zeros_like(x).scatter_(2, order, spent).mul_(w.sign())
     return torch.addcmul(x, delta, gap.sign()).clamp_(0, 1)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from sparring.core.double import back, in_double
 from sparring.core.errors import InputError
 from sparring.core.spec import Catalogue, Component
 
@@ -181,7 +182,7 @@ class L1(ThreatModel):
 
         The sum's slope changes at tau = delta (a pixel starts to count) and tau = delta - room (it leaves the border).
         """
-        delta, room = delta.double(), room.double()  # differences of large sums decide
+        given, delta, room = delta, in_double(delta), in_double(room)
         whole = torch.minimum(delta, room)
         over = whole.sum(1, keepdim=True) > self.eps
         leaves = delta - whole
@@ -193,7 +194,7 @@ class L1(ThreatModel):
         excess = total.gather(1, at) - self.eps
         exact = tau.gather(1, at + 1) + excess / slope.gather(1, at).clamp(min=1)
         size = torch.where(over, torch.minimum((delta - exact).clamp(min=0), room), whole)
-        return size * (self.eps / size.sum(1, keepdim=True).clamp(min=TINY)).clamp(max=1)
+        return back(size * (self.eps / size.sum(1, keepdim=True).clamp(min=TINY)).clamp(max=1), given)
 
     def _spread(self, uniform: Tensor) -> Tensor:
         centred = uniform[:, :-1] * 2 - 1

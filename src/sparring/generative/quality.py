@@ -7,6 +7,7 @@ classifier, and are not the FID that papers print, which takes features of an In
 import torch
 from torch import Tensor, nn
 
+from sparring.core.double import in_double
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.results import Estimate
@@ -24,15 +25,18 @@ def features(classifier: nn.Module, layer: str, x: Tensor) -> Tensor:
     """Return what the layer gives of images (N, C, H, W), flat, as float64 (N, F); random models draw once."""
     with torch.no_grad(), in_use(classifier), seeded(0):
         outputs = [layer_output(classifier, layer, batch).flatten(1) for batch in torch.split(x, BATCH)]
-    return torch.cat(outputs).double()
+    return in_double(torch.cat(outputs))
 
 
 def drawn(network: GenerativeNetwork, y: Tensor, seed: int = 0) -> Tensor:
-    """Return an image for each label (N,), (N, C, H, W); a network that is not conditional does not look at them."""
-    z = network.draw(len(y), torch.Generator(y.device).manual_seed(seed))
+    """Return an image for each label (N,), (N, C, H, W); a network that is not conditional does not look at them.
+
+    Where the labels are, wherever the network is.
+    """
+    z, where = network.draw(len(y), torch.Generator(y.device).manual_seed(seed)), next(network.parameters()).device
     with torch.no_grad(), in_use(network):
         parts = zip(torch.split(z, BATCH), torch.split(y, BATCH), strict=True)
-        return torch.cat([network.decode(codes, labels) for codes, labels in parts])
+        return torch.cat([network.decode(codes.to(where), labels.to(where)).to(y.device) for codes, labels in parts])
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:

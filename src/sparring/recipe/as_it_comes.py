@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 from sparring.core.errors import InputError
 from sparring.recipe.fitting import RUNS, fit
-from sparring.recipe.opening import Fitted, fabric_on, identity
+from sparring.recipe.opening import Fitted, identity
 from sparring.recipe.recipe import Recipe
 from sparring.training.runs import Run
 
@@ -26,4 +26,4 @@ def as_it_comes(model: str, data: str, *, runs: str | Path = RUNS, device: str =
         if not run.finished:
             shutil.rmtree(run.path, ignore_errors=True)
             fitted.run.path.rename(run.path)
-    return Fitted(run, fitted.model.to(fabric_on(device).device))
+    return Fitted(run, fitted.model)

@@ -44,6 +44,7 @@ def fit(
 ) -> Fitted:
     """Train what the recipe says, or open it if its run is finished, or go on if it was stopped.
 
+    The model that is returned is on `device`, too: auto (a GPU where there is one), cpu, cuda or mps.
     `recipe` may be a TOML file's path. With `resume=False` a run that was stopped is an error. `dataset` spares loading
     the recipe's data again. `trust`: whether code from outside may be imported, if runs that the recipe names are of
     it. Where another process is training the same, its end is waited for. Raises InputError for what cannot be used,
@@ -69,7 +70,7 @@ def fit(
                 data = dataset or recipe.data.load()
                 _train(recipe, run, data, fabric_on(device, recipe.precision), quiet=quiet, trust=trust)
     run.note_images(images)
-    return reopened(run, recipe)
+    return reopened(run, recipe, device=device)
 
 
 def _images_of(recipe: Recipe, dataset: Dataset) -> str:

@@ -39,12 +39,12 @@ def identity(fitted: Fitted) -> str:
     return fingerprint("", values)
 
 
-def reopened(run: Run, recipe: Recipe) -> Fitted:
+def reopened(run: Run, recipe: Recipe, *, device: str = "cpu") -> Fitted:
     """Open the run that this recipe made: code from outside is trusted only where the recipe at hand names it."""
     named = run.read_description().get("model")
     if named is not None and MODELS.parse(named) != recipe.model:
         raise InputError(f"{run.path}: model.json names the model {named}, not its recipe's; delete the folder")
-    return open_run(run.path, trust=recipe.model is not None and recipe.model.outside)
+    return open_run(run.path, trust=recipe.model is not None and recipe.model.outside, device=device)
 
 
 def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> Fitted:

@@ -113,9 +113,11 @@ def _found_again(network: GenerativeNetwork, recovery: Recovery, classifier: nn.
 
     Several codes may draw much the same image. No code leaves the range within which recovery searches.
     """
-    y = torch.arange(500) % network.classes
+    y, where = torch.arange(500) % network.classes, next(network.parameters()).device
     z = network.draw(len(y), torch.Generator().manual_seed(1)).clamp(-WITHIN, WITHIN)
-    found, error = recover(network, _decoded(network, z, y), y, recovery, classifier=classifier)
+    classifier = None if classifier is None else classifier.to(where)
+    x = _decoded(network, z, y).to(where)
+    found, error = (part.cpu() for part in recover(network, x, y.to(where), recovery, classifier=classifier))
     again = (found - z).abs().amax(1) < SAME
     near = float(Codes(found, error).psnr.median())
     return [

@@ -42,9 +42,8 @@ def work_ahead(plan: StudyPlan, runs: Path, device: str, jobs: int, *, quiet: bo
         _, chosen = workshop.search()
         expanded = workshop.expanded(chosen)
         _all_done(pool, _trainings(expanded, runs), "training")
-        if plan.evaluation.shown:
-            _all_done(pool, [Job(Workshop.make, (chosen, *made)) for made in workshop.makes(chosen)], "making images")
-        _all_done(pool, _measurements(expanded, plan, chosen), "judging")
+        making = _makings(workshop, chosen) if plan.evaluation.shown else []
+        _all_done(pool, making + _measurements(expanded, plan, chosen, making), "judging")
 
 
 def _fitting(recipe: Recipe, runs: Path, known: Sequence[str] = ()) -> Job:
@@ -63,14 +62,21 @@ def _once(trainings: Iterable[Job]) -> list[Job]:
     return list({job.made: job for job in trainings}.values())
 
 
-def _measurements(expanded: Expanded, plan: StudyPlan, chosen: Settings) -> list[Job]:
-    """Return all that is measured, what takes longest first."""
-    asked = plan.evaluation.geometry
+def _makings(workshop: Workshop, chosen: Settings) -> list[Job]:
+    """Return the making of all images that are shown; what is made is told apart by its seed, too."""
+    made = workshop.makes(chosen)
+    return [Job(Workshop.make, (chosen, *images), repr((images[0].seed, images[1:]))) for images in made]
+
+
+def _measurements(expanded: Expanded, plan: StudyPlan, chosen: Settings, making: Sequence[Job]) -> list[Job]:
+    """Return all that is measured, what takes longest first; rows wait for the images that they are shown."""
+    asked, shown = plan.evaluation.geometry, frozenset(job.made for job in making)
     found = [
         Job(Workshop.geometry, (chosen, row, of_row[0])) for row, of_row in expanded if asked and row.name in asked.on
     ]
     found += [Job(Workshop.generative, (chosen, row, of_row[0])) for row, of_row in expanded if row.generative]
-    return found + [Job(Workshop.row, (chosen, row, t)) for row, of_row in expanded if row.judged for t in of_row]
+    rows = [(row, training) for row, of_row in expanded if row.judged for training in of_row]
+    return found + [Job(Workshop.row, (chosen, *of_row), needs=shown) for of_row in rows]
 
 
 def _all_done(pool: ProcessPoolExecutor, jobs: list[Job], what: str) -> None:

@@ -55,7 +55,8 @@ def train_twins(
 
 def _trained(defence: Defence, split: Split, setup: Setup, seed: int) -> nn.Module | None:
     """Return a fresh network trained by `defence`; None where it cannot be."""
-    fabric = Fabric(accelerator=setup.device.type, devices=1)
+    where = setup.device
+    fabric = Fabric(accelerator=where.type, devices=1 if where.type == "cpu" else [where.index or 0])
     with tempfile.TemporaryDirectory() as folder:
         try:
             state = train(
