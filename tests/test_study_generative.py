@@ -1,5 +1,6 @@
 """Studies with generative models, views of the clean images, and distances."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -322,6 +323,14 @@ def test_codes_by_a_classifiers_features_and_rows_that_are_all_generative(tmp_pa
     assert page.exists()
 
 
-def test_it_may_be_worked_on_another_device(tmp_path: Path, other_device: torch.device) -> None:
-    result, _ = run_study(written(tmp_path), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True)
-    assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}
+def test_it_may_be_measured_on_another_device(
+    result: tuple[StudyResult, Path], tmp_path: Path, other_device: torch.device
+) -> None:
+    measured = shutil.ignore_patterns("evaluations", "measured", "codes")
+    shutil.copytree(result[1] / "runs", tmp_path / "runs", ignore=measured)
+    fewer = TOML.replace("examples = 150\nattacked = 30", "examples = 20\nattacked = 5")
+    (tmp_path / "fewer.toml").write_text(fewer.replace("seeds = [3, 5]", "seeds = [3]"))
+    again, _ = run_study(
+        str(tmp_path / "fewer.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
+    )
+    assert {row.evaluation.provenance.device for row in again.rows} == {str(other_device)}

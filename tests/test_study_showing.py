@@ -1,5 +1,6 @@
 """Images made on one row's model and shown to all: transfer, universal perturbations, cross-tests; series of rows."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -299,9 +300,14 @@ def test_images_of_a_row_without_that_seed_are_refused(tmp_path: Path) -> None:
         run_study(str(tmp_path / "seeds.toml"), runs=tmp_path / "runs", out=tmp_path / "out", quiet=True)
 
 
-def test_a_study_may_be_worked_on_another_device(tmp_path: Path, other_device: torch.device) -> None:
-    (tmp_path / "behind.toml").write_text(TOML)
-    result, _ = run_study(
-        str(tmp_path / "behind.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
-    )
+def test_a_study_may_be_judged_on_another_device(
+    ran: tuple[Path, StudyResult], tmp_path: Path, other_device: torch.device
+) -> None:
+    measured = shutil.ignore_patterns("evaluations", "measured", "shown")
+    shutil.copytree(ran[0] / "runs", tmp_path / "runs", ignore=measured)
+    fewer = TOML.replace("examples = 120\nattacked = 30", "examples = 20\nattacked = 5")
+    fewer = fewer.replace("examples = 50", "examples = 10").replace("size = [0.1, 0.3]", "size = [0.1]")
+    (tmp_path / "behind.toml").write_text(fewer)
+    study = str(tmp_path / "behind.toml")
+    result, _ = run_study(study, runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True)
     assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}
