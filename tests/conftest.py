@@ -1,7 +1,7 @@
 """Shared by all tests: tiny seeded networks, linear classifiers whose robustness is known, and images for them."""
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from pretend import PretendGenerator, fabric, present
+from pretend import PretendGenerator, Watching, fabric, present
 from torch import Tensor, nn
 
 from sparring.core import double
@@ -157,11 +157,12 @@ def _same(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) ->
 
 
 @pytest.fixture
-def other_device(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """Give a device that is not the CPU, "pretend", on which recipes can train and models be attacked."""
     monkeypatch.setattr(torch, "Generator", PretendGenerator)
     monkeypatch.setattr(opening, "Fabric", fabric)
     monkeypatch.setattr(opening, "DEVICES", (*opening.DEVICES, OTHER_DEVICE.type))
     monkeypatch.setattr(twins, "Fabric", fabric)
     monkeypatch.setattr(double, "WITHOUT", (*double.WITHOUT, OTHER_DEVICE.type))
-    return OTHER_DEVICE
+    with Watching():
+        yield OTHER_DEVICE

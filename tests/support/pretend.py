@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.accelerators import CPUAccelerator
 from lightning_fabric.strategies import SingleDeviceStrategy
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
@@ -77,6 +78,17 @@ class PretendGenerator(PlainGenerator):
     @property
     def device(self) -> torch.device:
         return self.where
+
+
+class Watching(TorchFunctionMode):
+    """Sees that a generator of the device draws there: torch takes it for the CPU's, and would let it draw here."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        generator = (kwargs or {}).get("generator")
+        if isinstance(generator, PretendGenerator) and isinstance(found, Tensor) and found.device != generator.device:
+            raise RuntimeError(f"{function}: the generator is of {generator.device}, and draws on {found.device}")
+        return found
 
 
 def _belongs(generator: torch.Generator) -> str:
