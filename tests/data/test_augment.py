@@ -115,3 +115,11 @@ def test_a_blur_that_is_none_is_refused(call: str) -> None:
         AUGMENTATIONS.parse(call)
     with pytest.raises(InputError, match="too large for images of 7x9"):
         Blur(size=15)(images(), generator())
+
+
+@pytest.mark.parametrize("augmentation", [component() for component in AUGMENTATIONS])
+def test_it_changes_images_where_they_are(augmentation: Augmentation, other_device: torch.device) -> None:
+    x = images()
+    changed = augmentation(x.to(other_device), torch.Generator(other_device).manual_seed(0))
+    assert changed.device == other_device
+    assert torch.equal(changed.cpu(), augmentation(x, generator()))
