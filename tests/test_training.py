@@ -556,3 +556,12 @@ def test_a_run_says_with_what_when_and_where_it_was_trained_and_nothing_depends_
 def test_a_device_that_is_none_is_refused(device: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be used here; there are: auto, cpu, cuda, mps"):
         fit(recipe(epochs=1), runs=tmp_path, device=device, quiet=True)
+
+
+def test_a_training_goes_on_where_it_was_begun(
+    tmp_path: Path, break_off: Callable[..., Run], other_device: torch.device
+) -> None:
+    break_off(recipe(), 7, tmp_path)
+    with pytest.raises(InputError, match="begun on cpu, whose noise cannot go on on pretend; give --device cpu"):
+        fit(recipe(), runs=tmp_path, device=other_device.type, quiet=True)
+    assert fit(recipe(), runs=tmp_path, device="cpu", quiet=True).run.finished

@@ -85,6 +85,8 @@ def train(
 def _go_on(loop: "_Loop", run: Run) -> None:
     try:
         loop.restore(run.read_checkpoint())
+    except InputError:  # is one line already
+        raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise InputError(
@@ -212,6 +214,7 @@ class _Loop:
                 "state": self.state.state_dict(),
                 "position": {name: getattr(position, name) for name in Position.__dataclass_fields__},
                 "history": [[e.epoch, e.metrics, e.seconds] for e in self.history],
+                "device": self.fabric.device.type,
                 "generator": self.generator.get_state(),
                 "global": torch.get_rng_state(),
                 "global on the device": _device_noise(self.fabric.device),
@@ -219,6 +222,13 @@ class _Loop:
         )
 
     def restore(self, saved: dict[str, Any]) -> None:
+        where = self.fabric.device.type
+        begun = saved.get("device", where)  # which older checkpoints do not say
+        if begun != where:
+            raise InputError(
+                f"{self.run.path}: this training was begun on {begun}, whose noise cannot go on on {where}; "
+                f"give --device {begun}, or delete the folder"
+            )
         self.state.load_state_dict(saved["state"])
         self.position = Position(**saved["position"])
         self.position.sums = {name: value.to(self.fabric.device) for name, value in self.position.sums.items()}
