@@ -1,4 +1,4 @@
-"""Progress bars on standard error: on a terminal only, by the main process, and for work of more than two seconds."""
+"""Progress on standard error, by the main process: a bar on a terminal, after two seconds; a line a minute in a log."""
 
 import multiprocessing
 import sys
@@ -12,11 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 T = TypeVar("T")
 PATIENCE = 2.0  # seconds of silence before a bar is worth its line
+MINUTE = 60.0  # seconds between lines where there is no terminal
 
 
 def has_terminal() -> bool:
     """Whether this process may draw on a terminal: the main one, whose standard error is one."""
-    return sys.stderr.isatty() and multiprocessing.parent_process() is None
+    return sys.stderr.isatty() and _is_main()
+
+
+def _is_main() -> bool:
+    return multiprocessing.parent_process() is None
 
 
 class Bar:
@@ -33,15 +38,21 @@ class Bar:
         )
         self._task = self._progress.add_task(description, total=total)
         self._wanted = has_terminal()
-        self._begin = time.monotonic()
+        self._logs = not self._wanted and _is_main()
+        self._since = time.monotonic()  # it began, or last wrote a line
         self._shown = False
 
     def advance(self, amount: int = 1) -> None:
         """Count `amount` units as done."""
         self._progress.advance(self._task, amount)
-        if self._wanted and not self._shown and time.monotonic() - self._begin > PATIENCE:
+        silent = time.monotonic() - self._since
+        if self._wanted and not self._shown and silent > PATIENCE:
             self._progress.start()
             self._shown = True
+        elif self._logs and silent > MINUTE:
+            of = self._progress.tasks[self._task]
+            self._progress.console.print(f"{of.description}  {of.completed:g}/{of.total:g}", highlight=False)
+            self._since = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
