@@ -172,7 +172,9 @@ def test_it_beats_chance(call: str, model: str, tmp_path: Path) -> None:
     assert (fitted.model(test.images()).argmax(1) == test.y).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "call", [*CALLS, "adversarial(attack=transfer(surrogate='surrogate', attack=fgsm()), threat=linf(0.1))"]
+)
 def test_it_trains_on_another_device(call: str, other_device: torch.device, tmp_path: Path) -> None:
     fields = {"data": "digits()", "model": MODELS[0], "defence": call, "optimiser": "adam(lr=0.01)", "epochs": 1}
     fitted = fit(Recipe.of({**fields, "limit": 200}), runs=tmp_path, device=other_device.type, quiet=True)

@@ -201,3 +201,9 @@ def test_a_study_may_be_worked_on_another_device(tmp_path: Path, other_device: t
         str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
     )
     assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}
+    transfer = f"transfer(surrogate='{result.rows[0].run}', attack=fgsm())"
+    (tmp_path / "lie.toml").write_text(TOML.replace('["fgsm()", "pgd(steps=5)"]', f'["{transfer}"]'))
+    result, _ = run_study(
+        str(tmp_path / "lie.toml"), runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True
+    )
+    assert [geometry.threat for geometry in result.geometries] == ["linf(eps=0.2)"]

@@ -307,7 +307,8 @@ def test_a_study_may_be_judged_on_another_device(
     shutil.copytree(ran[0] / "runs", tmp_path / "runs", ignore=measured)
     fewer = TOML.replace("examples = 120\nattacked = 30", "examples = 20\nattacked = 5")
     fewer = fewer.replace("examples = 50", "examples = 10").replace("size = [0.1, 0.3]", "size = [0.1]")
-    (tmp_path / "behind.toml").write_text(fewer)
+    transfer = f"transfer(surrogate='{ran[1].rows[0].run}', attack=pgd(steps=2))"
+    (tmp_path / "behind.toml").write_text(fewer.replace('"pgd(steps=5)"', f'"{transfer}"'))
     study = str(tmp_path / "behind.toml")
     result, _ = run_study(study, runs=tmp_path / "runs", out=tmp_path, device=other_device.type, quiet=True)
     assert {row.evaluation.provenance.device for row in result.rows} == {str(other_device)}

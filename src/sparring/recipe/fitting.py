@@ -87,7 +87,7 @@ def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet:
     setup = _setup(recipe, dataset, split, fabric, run.path.parent)
     trainable = opened(
         recipe.trainable,
-        load=lambda name: load(Run.find(name, run.path.parent).path, trust=trust),
+        load=lambda name: load(Run.find(name, run.path.parent).path, trust=trust).to(fabric.device),
         load_perturber=lambda name: load_perturber(Run.find(name, run.path.parent).path),
     )
     state = train(

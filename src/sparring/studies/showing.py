@@ -192,12 +192,13 @@ class _Made:
 
     def _attack(self, model: nn.Module) -> Attack:
         train, runs = self.showing.dataset.train, self.place.parents[2]
+        where = device_of(model, train.x)
         return prepared(
             ATTACKS.parse(self.shown.attack),
             model,
             self.threat,
             examples=lambda: (train.x, train.y),
-            load=lambda run: load(Run.find(run, runs).path),
+            load=lambda run: load(Run.find(run, runs).path).to(where),
             load_perturber=lambda run: load_perturber(Run.find(run, runs).path),
             seed=self.showing.seed,
         )

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sparring.attacks import ATTACKS, Crafting, run
+from sparring.attacks.base import device_of
 from sparring.attacks.preparing import prepared
 from sparring.core.study_results import Geometry
 from sparring.core.threat import THREATS, ThreatModel
@@ -21,14 +22,14 @@ def survey(
     within = THREATS.parse(asked.threat) if asked.threat else threat
     given, reference = dataset.split(plan.split).sample(asked.examples, seed=0), dataset.train
     reference = reference.sample(asked.reference, seed=0)
-    made = {}
+    made, where = {}, device_of(fitted.model, given.x)
     for call in asked.attacks:
         attack = prepared(
             ATTACKS.parse(call),
             fitted.model,
             within,
             examples=lambda: (dataset.train.x, dataset.train.y),
-            load=lambda of: load(Run.find(of, _runs(fitted)).path),
+            load=lambda of: load(Run.find(of, _runs(fitted)).path).to(where),
             load_perturber=lambda of: load_perturber(Run.find(of, _runs(fitted)).path),
         )
         found = run(attack, fitted.model, given.images(), given.y, within, crafting=Crafting(draws=plan.draws))
