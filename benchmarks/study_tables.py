@@ -141,7 +141,7 @@ def generatives(result: StudyResult) -> str:
     """Return how good each generative model is."""
     lines = ["| model | figure | value |", "| --- " * 3 + "|"]
     lines += [f"| {g.name} | {m.name} | {printed(m.value, m.unit)} |" for g in result.generatives for m in g.quality]
-    return "\n".join(lines) if result.generatives else ""
+    return "\n".join(lines) if len(lines) > 2 else ""
 
 
 def shown(result: StudyResult) -> str:
