@@ -1,4 +1,4 @@
-"""One test image as each row's mask lets it through, from a study's results: `python benchmarks/strips.py RESULTS OUT`."""
+"""One test image as each mask of a study lets it through: `python benchmarks/strips.py RESULTS.json OUT.png`."""
 
 import math
 import sys
