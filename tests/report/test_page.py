@@ -280,6 +280,16 @@ def test_what_all_rows_share_is_said_once(make_row, make_study):
     assert "Means of 3 trainings" in ranking
 
 
+def test_rows_that_differ_in_how_many_images_say_which_ones_once(make_row, make_study):
+    one, two = make_row("one"), make_row("two")
+    two = replace(two, evaluation=replace(two.evaluation, examples=30))
+    text = words(Page(html.render(make_study(one, two))))
+    ranking = text[text.index("Ranked by") : text.index("thin upright")]
+    assert ranking.count("digits(), test split") == 1
+    assert "500 examples" in ranking
+    assert "30 examples" in ranking
+
+
 def test_the_key_is_in_the_order_of_the_ranks(make_row, make_study):
     page = html.render(make_study(make_row("worse", 100), make_row("better", 400)))
     curves = page[page.index('id="curves"') :]

@@ -171,14 +171,24 @@ def _shared(rows: Sequence[Row]) -> dict[str, str]:
     return {
         "threat": verdict.common([row.evaluation.threat for row in rows]) if rows else "",
         "images": verdict.common([images(row) for row in rows]) if rows else "",
+        "source": verdict.common([source(row) for row in rows]) if rows else "",
         "trainings": verdict.common([trainings(row) for row in rows]) if rows else "",
     }
 
 
 def images(row: Row) -> str:
     """Say which images, and how many, a row was judged on."""
-    evaluation = row.evaluation
-    return f"{evaluation.examples or evaluation.robust.n:,} examples of {evaluation.data}, {evaluation.split} split"
+    return f"{count(row)} examples of {source(row)}"
+
+
+def count(row: Row) -> str:
+    """Say how many images a row was judged on."""
+    return f"{row.evaluation.examples or row.evaluation.robust.n:,}"
+
+
+def source(row: Row) -> str:
+    """Say of which images those that a row was judged on are."""
+    return f"{row.evaluation.data}, {row.evaluation.split} split"
 
 
 def trainings(row: Row) -> str:
@@ -235,6 +245,7 @@ def _environment() -> Environment:
         "sentence_list": format.listed,
         "style": style,
         "images": images,
+        "count_of": count,
         "trainings": trainings,
         "briefly": audit.briefly,
         "remade": remake.row,
