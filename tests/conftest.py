@@ -110,7 +110,7 @@ def data(net: nn.Sequential) -> SimpleNamespace:
     return _make_data(net)
 
 
-def _break_off(recipe: Recipe, at: int, runs: Path) -> Run:
+def _break_off(recipe: Recipe, at: int, runs: Path, device: str = "auto") -> Run:
     calls, step = 0, loop.Monitor.step
 
     def dies(self: loop.Monitor, images: int) -> None:
@@ -124,13 +124,13 @@ def _break_off(recipe: Recipe, at: int, runs: Path) -> Run:
         patch.setattr(loop.Monitor, "step", dies)
         patch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(ZeroDivisionError):
-            fit(recipe, runs=runs, quiet=True)
+            fit(recipe, runs=runs, device=device, quiet=True)
     return run_of(recipe, runs)
 
 
 @pytest.fixture(scope="session")
 def break_off() -> Callable[[Recipe, int, Path], Run]:
-    """Give a function of (recipe, at, runs) that lets a training die after so many steps, each of them saved."""
+    """Give a function of (recipe, at, runs, device) that lets a training die after so many steps, each one saved."""
     return _break_off
 
 

@@ -10,7 +10,6 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -347,20 +346,6 @@ def test_means_over_an_epoch_in_half_precision_are_exact(tmp_path: Path, monkeyp
     assert fitted.run.read_metrics()[0].metrics["loss"] == pytest.approx(1, abs=1e-6)
 
 
-def test_sums_of_an_epoch_that_was_broken_off_go_to_the_device(
-    break_off: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A checkpoint is read on the CPU; adding a GPU's numbers to its sums failed."""
-    saved = break_off(recipe(), 5, tmp_path).read_checkpoint()
-    assert saved["position"]["sums"]
-    loop_ = object.__new__(loop._Loop)
-    loop_.state = SimpleNamespace(load_state_dict=lambda _: None)  # type: ignore[assignment]
-    loop_.generator = torch.Generator()
-    loop_.fabric = SimpleNamespace(device=torch.device("meta"))  # type: ignore[assignment]
-    loop_.restore(saved)
-    assert {value.device.type for value in loop_.position.sums.values()} == {"meta"}
-
-
 class Tied(nn.Module):
     """Two layers with one matrix."""
 
@@ -387,20 +372,30 @@ def test_batch_norm_on_one_image_at_a_time_is_refused_whatever_its_kind(tmp_path
         fit(recipe(model="resnet18(width=4)", limit=4, epochs=1, batch_size=1), runs=tmp_path, quiet=True)
 
 
-def test_the_devices_own_random_state_is_kept_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout on a GPU began its stream anew after a stop."""
-    put: list[torch.Tensor] = []
-    module = SimpleNamespace(get_rng_state=lambda: torch.tensor([7]), set_rng_state=put.append)
-    monkeypatch.setattr(torch, "get_device_module", lambda _: module)
-    assert loop._device_noise(torch.device("cpu")) is None
-    held = loop._device_noise(torch.device("meta"))
-    assert held is not None
-    loop_ = object.__new__(loop._Loop)
-    loop_.state = SimpleNamespace(load_state_dict=lambda _: None)  # type: ignore[assignment]
-    loop_.generator, loop_.fabric = torch.Generator(), SimpleNamespace(device=torch.device("meta"))  # type: ignore[assignment]
-    saved = {"state": {}, "position": {}, "history": [], "generator": torch.Generator().get_state()}
-    loop_.restore({**saved, "global": torch.get_rng_state(), "global on the device": held})
-    assert put == [held]
+class Dropping(nn.Module):
+    """Half of its values are dropped, by the device's own random state."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, classes))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.layers(x)
+        return found
+
+
+def test_on_another_device_it_goes_on_to_the_same_bits(
+    break_off: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_device: torch.device
+) -> None:
+    """Dropout on a GPU began its stream anew after a stop, and sums read on the CPU could not be added to."""
+    monkeypatch.setattr(MLP, "build", lambda _, __, classes: Dropping(classes))
+    where = other_device.type
+    plain = recipe(model="mlp()", normalise="none", defence="standard()")
+    whole = fit(plain, runs=tmp_path / "whole", device=where, quiet=True)
+    saved = break_off(plain, 5, tmp_path / "broken", where).read_checkpoint()
+    assert saved["position"]["sums"]
+    broken = fit(plain, runs=tmp_path / "broken", device=where, quiet=True)
+    assert same_bits(whole.run, broken.run)
 
 
 @pytest.mark.parametrize("attack", ["ddn(steps=2)", "cw(steps=2)"])

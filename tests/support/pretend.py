@@ -55,6 +55,9 @@ class PretendTensor(Tensor):
     def __torch_dispatch__(cls, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _computed(op, args, kwargs or {})
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.raw.__reduce_ex__(protocol)  # a file is read to the CPU, whatever it was written from
+
     def __repr__(self) -> str:  # type: ignore[override]
         return f"{NAME}({self.raw})"
 
@@ -129,9 +132,17 @@ def _refuse_strangers(op: Any, args: Any, tensors: list[Tensor]) -> None:
     """Raise RuntimeError where tensors of both devices meet; numbers, and the places of an index, may be the CPU's."""
     if op in CROSSING or not any(isinstance(tensor, PretendTensor) for tensor in tensors):
         return
+    written = [given for told, given in zip(op._schema.arguments, args, strict=False) if _is_written(told)]
+    if any(isinstance(given, Tensor) and not isinstance(given, PretendTensor) for given in written):
+        raise RuntimeError(f"{op}: a tensor of the CPU cannot hold what is on {NAME}")
     meeting = [args[0], *args[2:3]] if op in INDEXING else tensors
     if any(isinstance(tensor, Tensor) and tensor.ndim and not isinstance(tensor, PretendTensor) for tensor in meeting):
         raise RuntimeError(f"{op}: tensors are on {' and '.join(sorted({tensor.device.type for tensor in tensors}))}")
+
+
+def _is_written(argument: Any) -> bool:
+    """Return whether an operation changes this argument in place."""
+    return argument.alias_info is not None and bool(argument.alias_info.is_write)
 
 
 @contextmanager
