@@ -12,7 +12,7 @@ from hypothesis import settings
 from pretend import PretendGenerator, Watching, fabric, present
 from torch import Tensor, nn
 
-from sparring.core import double
+from sparring.core import float64
 from sparring.evaluation.audit import twins
 from sparring.recipe import Recipe, fit, opening, run_of
 from sparring.training import loop
@@ -129,7 +129,7 @@ def _break_off(recipe: Recipe, at: int, runs: Path, device: str = "auto") -> Run
 
 
 @pytest.fixture(scope="session")
-def break_off() -> Callable[[Recipe, int, Path], Run]:
+def break_off() -> Callable[..., Run]:
     """Give a function of (recipe, at, runs, device) that lets a training die after so many steps, each one saved."""
     return _break_off
 
@@ -163,6 +163,6 @@ def other_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(opening, "Fabric", fabric)
     monkeypatch.setattr(opening, "DEVICES", (*opening.DEVICES, OTHER_DEVICE.type))
     monkeypatch.setattr(twins, "Fabric", fabric)
-    monkeypatch.setattr(double, "WITHOUT", (*double.WITHOUT, OTHER_DEVICE.type))
+    monkeypatch.setattr(float64, "WITHOUT", (*float64.WITHOUT, OTHER_DEVICE.type))
     with Watching():
         yield OTHER_DEVICE

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from sparring.core.double import in_double
+from sparring.core.float64 import in_float64
 
 TINY = torch.finfo(torch.float32).tiny
 STEEP = 1e8  # a multiplier that takes every pixel with a weight above 1e-8 of the largest to the border
@@ -40,9 +40,9 @@ def _l1(x: Tensor, w: Tensor, gap: Tensor) -> Tensor:
     size, order = w.abs().sort(dim=1, descending=True)
     order = order.expand_as(x)
     room = _room(x, w, gap).gather(2, order)
-    gain = in_double(size * room)
-    left = (in_double(gap.abs()) - (gain.cumsum(2) - gain)).clamp_(min=0)
-    spent = torch.minimum((left / in_double(size.clamp(min=TINY))).to(x), room)
+    gain = in_float64(size * room)
+    left = (in_float64(gap.abs()) - (gain.cumsum(2) - gain)).clamp_(min=0)
+    spent = torch.minimum((left / in_float64(size.clamp(min=TINY))).to(x), room)
     delta = torch.zeros_like(x).scatter_(2, order, spent).mul_(w.sign())
     return torch.addcmul(x, delta, gap.sign()).clamp_(0, 1)
 

@@ -20,8 +20,8 @@ from sparring.attacks.given import check_examples, check_labels, check_model
 from sparring.attacks.losses import margin, succeeded
 from sparring.attacks.oracle import Oracle
 from sparring.attacks.preparing import LearnedAttack
-from sparring.core.double import in_double
 from sparring.core.errors import InputError
+from sparring.core.float64 import in_float64
 from sparring.core.progress import Bar
 from sparring.core.randomness import seeded, uniform
 from sparring.core.threat import L2, THREATS, ThreatModel
@@ -37,7 +37,7 @@ FLAT = 1e-6  # a typical margin of less than this is none
 
 def fooling_rate(before: Tensor, after: Tensor) -> float:
     """Return the share of predictions changed, from the logits (N, K) of the images and of the perturbed images."""
-    return float(in_double(before.argmax(1) != after.argmax(1)).mean())
+    return float(in_float64(before.argmax(1) != after.argmax(1)).mean())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,7 +248,7 @@ class _Task:
         of = slice(self.fitting % len(self.x) if held_out else 0, None)  # all, where none is held out
         target = None if self.target is None else self.target[of]
         logits = _logits(self.model, (self.x[of] + 2 * image - 1).clamp_(0, 1), 1)
-        return float(in_double(succeeded(logits, self.predicted[of], target)).mean())
+        return float(in_float64(succeeded(logits, self.predicted[of], target)).mean())
 
     def _minibatch(
         self, image: Tensor, rows: Tensor, crafting: Crafting

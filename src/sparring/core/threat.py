@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.core.double import back, in_double
 from sparring.core.errors import InputError
+from sparring.core.float64 import back, in_float64
 from sparring.core.spec import Catalogue, Component
 
 TINY = torch.finfo(torch.float32).tiny
@@ -182,7 +182,7 @@ class L1(ThreatModel):
 
         The sum's slope changes at tau = delta (a pixel starts to count) and tau = delta - room (it leaves the border).
         """
-        given, delta, room = delta, in_double(delta), in_double(room)
+        given, delta, room = delta, in_float64(delta), in_float64(room)
         whole = torch.minimum(delta, room)
         over = whole.sum(1, keepdim=True) > self.eps
         leaves = delta - whole

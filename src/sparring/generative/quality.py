@@ -7,8 +7,8 @@ classifier, and are not the FID that papers print, which takes features of an In
 import torch
 from torch import Tensor, nn
 
-from sparring.core.double import in_double
 from sparring.core.errors import InputError
+from sparring.core.float64 import in_float64
 from sparring.core.randomness import seeded
 from sparring.core.results import Estimate
 from sparring.core.statistics import share
@@ -25,7 +25,7 @@ def features(classifier: nn.Module, layer: str, x: Tensor) -> Tensor:
     """Return what the layer gives of images (N, C, H, W), flat, as float64 (N, F); random models draw once."""
     with torch.no_grad(), in_use(classifier), seeded(0):
         outputs = [layer_output(classifier, layer, batch).flatten(1) for batch in torch.split(x, BATCH)]
-    return in_double(torch.cat(outputs))
+    return in_float64(torch.cat(outputs))
 
 
 def drawn(network: GenerativeNetwork, y: Tensor, seed: int = 0) -> Tensor:

@@ -5,7 +5,7 @@ from torch import Tensor
 WITHOUT = ("mps",)  # kinds of devices
 
 
-def in_double(x: Tensor) -> Tensor:
+def in_float64(x: Tensor) -> Tensor:
     """Return `x` in float64, where it is, or on the CPU if there is no float64 there."""
     return (x.cpu() if x.device.type in WITHOUT else x).double()
 
