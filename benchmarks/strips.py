@@ -1,4 +1,4 @@
-"""One test image as each mask of a study lets it through: `python benchmarks/strips.py RESULTS.json OUT.png`."""
+"""One test image as each mask of a study lets it through: `python benchmarks/strips.py RESULTS.json OUT.jpg`."""
 
 import math
 import sys
@@ -33,4 +33,4 @@ def strips(result: StudyResult, image: int = 0) -> Figure:
 
 
 if __name__ == "__main__":
-    strips(load(StudyResult, Path(sys.argv[1]))).savefig(sys.argv[2], dpi=80)
+    strips(load(StudyResult, Path(sys.argv[1]))).savefig(sys.argv[2], dpi=90, pil_kwargs={"quality": 85})

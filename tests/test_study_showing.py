@@ -19,9 +19,10 @@ from sparring.data import load as load_data
 from sparring.evaluation.curve import predictions
 from sparring.models.saved import load as load_model
 from sparring.report.html import render
-from sparring.studies import read_plan, run_study
+from sparring.studies import jobs, read_plan, run_study
 from sparring.studies import showing as showing_module
 from sparring.studies.plan import FOOLED, UNDER
+from sparring.studies.workshop import Workshop
 
 TOML = """
 name = "behind"
@@ -182,6 +183,18 @@ def test_two_processes_make_the_same(ran: tuple[Path, StudyResult], tmp_path: Pa
     assert [figures(row) for row in again.rows] == [figures(row) for row in result.rows]
     kept, made = (sorted(runs.glob("*/shown/*.npz")) for runs in (folder / "runs", tmp_path / "runs"))
     assert [file.name for file in made] == [file.name for file in kept]
+
+
+def test_rows_alone_wait_for_all_images_that_they_are_shown(ran: tuple[Path, StudyResult]) -> None:
+    folder, _ = ran
+    plan = read_plan(str(folder / "behind.toml"))
+    workshop = Workshop(plan, folder / "runs", "cpu", quiet=True)
+    _, chosen = workshop.search()
+    making = jobs._makings(workshop, chosen)
+    assert len({job.made for job in making}) == len(making) == len(workshop.makes(chosen))
+    asked = jobs._measurements(workshop.expanded(chosen), plan, chosen, making)
+    assert len(asked) == 4
+    assert all(job.needs == {made.made for made in making} for job in asked)
 
 
 def test_of_images_as_they_are_every_model_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
