@@ -1,7 +1,8 @@
 """A device that is none: tensors of "pretend" compute on the CPU, and refuse to meet those of the CPU as a GPU's do.
 
 They have no float64, as those of Apple's GPUs have none. What forgets to move a tensor, or draws from the wrong
-generator, fails here as it would on a GPU, which few machines that run these tests have. Built on torch's hook for devices from outside (PrivateUse1), in Python.
+generator, fails here as it would on a GPU, which few machines that run these tests have. Built on torch's hook for
+devices from outside (PrivateUse1), in Python.
 """
 
 import weakref
