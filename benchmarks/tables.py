@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from overview import overview
 from study_tables import study_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -281,6 +282,7 @@ def race() -> dict[str, str]:
 def tables() -> dict[str, str]:
     """Return every table, by the page that shows it and its place there."""
     return {
+        "../README.md overview": overview(RESULTS),
         **study_tables(RESULTS),
         "benchmarks.md speed": speed(),
         **training(),
