@@ -127,13 +127,15 @@ def nearest(result: StudyResult) -> str:
     """Return how near the images of each minimal attack lie, and of them all, a line a row."""
     rows = [row for row in result.rows if row.nearest]
     names = [name.split("(")[0] for row in rows[:1] for name in (row.nearest.attacked if row.nearest else ())]
-    heads = ["row", *(f"{name}, median" for name in names), "least of them, mean"]
+    means = {"distance": "least of them, mean", "distance over all images": "with images already wrong, at 0"}
+    heads = ["row", *(f"{name}, median" for name in names), *means.values()]
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for row in rows:
         each = row.nearest.attacked.values() if row.nearest else ()
-        least = next((figure.honest for figure in row.figures if figure.name == "distance"), None)
+        of = {figure.name: figure.honest for figure in row.figures}
         cells = [f"{attacked.median_distance:.3g}" for attacked in each]
-        lines.append(f"| {' | '.join([row.name, *cells, printed(least, 'number')])} |")
+        cells += [printed(of.get(name), "number") for name in means]
+        lines.append(f"| {' | '.join([row.name, *cells])} |")
     return "\n".join(lines) if rows else ""
 
 

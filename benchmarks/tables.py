@@ -17,10 +17,11 @@ MEMORY_TARGET = 1.2
 def speed() -> str:
     """Return the table of `make bench`."""
     record = json.loads((RESULTS / "speed.json").read_text(encoding="utf-8"))
-    lines = ["| what | measured | target |", "| --- " * 3 + "|"]
+    lines = ["| what | measured | target | met |", "| --- " * 4 + "|"]
     for name, found in record["figures"].items():
         value, unit = next((found[key], unit) for key, unit in UNITS if key in found)
-        lines.append(f"| {name} | {value:.3g}{unit} | at most {found['target']:g}{unit} |")
+        met = "yes" if value <= found["target"] else "no"
+        lines.append(f"| {name} | {value:.4g}{unit} | at most {found['target']:g}{unit} | {met} |")
     machine = record["machine"]
     return "\n".join([*lines, "", f"{machine['cpu']}, {machine['threads']} threads, torch {machine['torch']}."])
 

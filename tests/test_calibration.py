@@ -38,16 +38,16 @@ def test_by_hand() -> None:
 
 
 def test_the_interval_covers_the_truth_of_a_calibrated_model_and_of_one_too_sure() -> None:
-    """Labels drawn from the model's own probabilities: the true error is 0; doubling the logits makes it large."""
+    """Labels drawn from the model's own probabilities: the true error is 0; tripling the logits makes it large."""
     covered = 0
-    for seed in range(20):
+    for seed in range(40):
         generator = torch.Generator().manual_seed(seed)
         logits = 1.5 * torch.randn(1000, 3, generator=generator)
         y = torch.multinomial(logits.softmax(1), 1, generator=generator).squeeze(1)
         sound, sure = calibration(logits, y).ece, calibration(3 * logits, y).ece
-        covered += sound.low <= 0.005
+        covered += sound.low == 0
         assert sure.low > sound.high
-    assert covered >= 17
+    assert covered >= 36
 
 
 def test_no_image_one_image_and_a_broken_model() -> None:

@@ -446,7 +446,7 @@ def test_a_claim_between_rows_is_decided_by_the_paired_t_test(result: tuple[Stud
     assert verdict(above="b") == "holds"
     assert verdict(below="b") == "does not hold"
     assert verdict(above="b", column="mended") == "holds only by the paper's protocol"
-    assert verdict(below="b", column="mended") == "holds"
+    assert verdict(below="b", column="mended") == "holds only without the protocol's fault"
     assert paired_p([x - y for x, y in zip(a, b, strict=True)]) == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert math.isnan(paired_p([0.1]))
     assert math.isnan(paired_p([0.1, 0.1]))
@@ -721,12 +721,13 @@ def test_a_bound_is_settled_by_the_whole_interval_alone(
     [
         (0.9, 0.1, "holds only by the paper's protocol"),
         (0.9, 0.5, "not settled"),
-        (0.1, 0.9, "holds"),
+        (0.1, 0.9, "holds only without the protocol's fault"),
+        (0.5, 0.9, "holds only without the protocol's fault"),
         (0.9, 0.9, "holds"),
         (0.1, 0.1, "does not hold"),
     ],
 )
-def test_what_holds_by_the_paper_s_protocol_alone_fails_without_its_fault(
+def test_what_holds_with_the_protocol_s_fault_alone_or_without_it_alone_is_called_that(
     protocol: float, mended: float, verdict: str
 ) -> None:
     values = [Estimate(value, value - 0.05, value + 0.05, 9) for value in (protocol, mended)]

@@ -6,7 +6,14 @@ from typing import Literal
 from sparring.core.results import SCHEMA_VERSION, Arrays, Calibration, Curve, Estimate, Evaluation, Provenance
 
 Unit = Literal["share", "number"]
-Verdict = Literal["holds", "does not hold", "not settled", "holds only by the paper's protocol", "note"]
+Verdict = Literal[
+    "holds",
+    "does not hold",
+    "not settled",
+    "holds only by the paper's protocol",
+    "holds only without the protocol's fault",
+    "note",
+]
 
 
 @dataclass(frozen=True)

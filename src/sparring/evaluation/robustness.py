@@ -73,7 +73,7 @@ def evaluate(
     norm uses; "batch" is for comparison with papers that left it in training mode: predictions then depend on
     batch-mates, and a check fails.
     `certify`: draws of noise an example for a certificate, where the model's first mask is `smooth`; 0: none is made.
-    `audit`: "standard" asks whether the result can be trusted, at no more than a quarter of the attacks' own work on a
+    `audit`: "standard" asks whether the result can be trusted, at about a fifth of the attacks' own work on a
     thousand examples; "full" asks more, and trains networks like this one on `fit_on`; "off" leaves the record without.
     What no module of the model declares is found out, and the attacks mind it (`detected` in the record).
     In `folder`, what attacks find is kept batch by batch: an evaluation that was stopped, started again with the same

@@ -109,9 +109,13 @@ def reliability(rows: Sequence[Row]) -> tuple[Panel, ...]:
 
 
 def calibrations(row: Row) -> dict[str, Calibration]:
-    """Return a row's calibrations by the kind of images: by the paper's protocol, and on the honest attacks' images."""
+    """Return a row's calibrations by the kind of images: by the paper's protocol, and on the honest attacks' images.
+
+    Clean images are the protocol's if it has them, for they are more, and the error of few is too large.
+    """
     of = {"clean": row.evaluation.calibration, "each example's worst image": row.evaluation.robust_calibration}
-    return {**row.calibrations, **{kind: calibration for kind, calibration in of.items() if calibration is not None}}
+    honest = {kind: found for kind, found in of.items() if found is not None and kind not in row.calibrations}
+    return {**row.calibrations, **honest}
 
 
 def _reliability_line(index: int, name: str, calibration: Calibration) -> Line:

@@ -15,7 +15,7 @@ from sparring.studies.columns import check_claim, shown_names
 from sparring.studies.expansion import fill_in, recipe_of
 from sparring.studies.plan import (
     CURVE,
-    DISTANCE,
+    DISTANCES,
     FIGURES,
     FOOLED,
     UNDER,
@@ -149,9 +149,9 @@ def _check_published(row: RowPlan, where: str) -> None:
 
 
 def _check_figure(name: str, value: float, where: str) -> None:
-    if not 0 <= value < inf or (name != DISTANCE and value > 1):
+    if not 0 <= value < inf or (name not in DISTANCES and value > 1):
         hint = f"; did you mean {value / 100:g}?" if 1 < value <= 100 else ""
-        what = "a number from 0 on" if name == DISTANCE else "a share, 0 to 1"
+        what = "a number from 0 on" if name in DISTANCES else "a share, 0 to 1"
         raise InputError(f"{where}: must be {what}, not {value}{hint}")
 
 
@@ -231,7 +231,7 @@ def _check_names(plan: StudyPlan, study: str) -> None:
     """Check that every figure and every row that is named is there."""
     known = _of_protocol(plan.evaluation) + [f"{UNDER}{name}" for name in plan.evaluation.adversaries]
     known += [f"{figure}{name}" for name in shown_names(plan.evaluation) for figure in (UNDER, FOOLED)]
-    known += [*plan.evaluation.views, *([DISTANCE] if plan.evaluation.distances else [])]
+    known += [*plan.evaluation.views, *(DISTANCES if plan.evaluation.distances else ())]
     for where, figure in _figures_named(plan):
         if figure not in known:
             hint = suggest(figure, known) if plan.evaluation.protocol else "; set [evaluation] protocol, an attack"

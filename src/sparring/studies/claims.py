@@ -38,6 +38,8 @@ def decide(claim: ClaimPlan, rows: Mapping[str, Row]) -> Finding:
         return Finding(claim.claim, "note", sentence)
     if verdicts == ["holds", "does not hold"]:
         return Finding(claim.claim, "holds only by the paper's protocol", sentence)
+    if verdicts[-1] == "holds" != verdicts[0]:
+        return Finding(claim.claim, "holds only without the protocol's fault", sentence)
     return Finding(claim.claim, verdicts[-1], sentence)
 
 

@@ -4,7 +4,7 @@ from math import inf
 
 from sparring.core.errors import InputError
 from sparring.core.spec import suggest
-from sparring.studies.plan import DISTANCE, FOOLED, UNDER, ClaimPlan, EvaluationPlan
+from sparring.studies.plan import DISTANCES, FOOLED, UNDER, ClaimPlan, EvaluationPlan
 
 
 def check_claim(claim: ClaimPlan, plan: EvaluationPlan) -> None:
@@ -21,7 +21,7 @@ def check_claim(claim: ClaimPlan, plan: EvaluationPlan) -> None:
     other, than = claim.above or claim.below, claim.than or claim.figure
     if (other, than) == (claim.row, claim.figure):
         raise InputError("sets a row against itself; name another row, or by than another figure of the same")
-    if (than == DISTANCE) != (claim.figure == DISTANCE):
+    if (than in DISTANCES) != (claim.figure in DISTANCES):
         raise InputError(f"sets {claim.figure!r} against {than!r}, a share against a distance")
     for figure in (claim.figure, than):
         found = columns(figure, plan)
@@ -30,9 +30,9 @@ def check_claim(claim: ClaimPlan, plan: EvaluationPlan) -> None:
 
 
 def _check_bound(figure: str, name: str, value: float) -> None:
-    if figure == DISTANCE and not 0 <= value < inf:
+    if figure in DISTANCES and not 0 <= value < inf:
         raise InputError(f"{name} must be a number from 0 on, not {value:g}")
-    if figure != DISTANCE and not 0 <= value <= 1:
+    if figure not in DISTANCES and not 0 <= value <= 1:
         raise InputError(f"{name} must be a share, 0 to 1, not {value:g}")
 
 
@@ -46,7 +46,7 @@ def columns(figure: str, plan: EvaluationPlan) -> tuple[str, ...]:
     for name, shown in plan.shown.items():
         if any(figure.startswith(f"{prefix}{name}") for prefix in (UNDER, FOOLED)):
             return ("compatibility", "honest") if len(shown.on) == 1 else ("compatibility",)
-    return ("compatibility", "honest") if figure == DISTANCE else ("compatibility", *mended, "honest")
+    return ("compatibility", "honest") if figure in DISTANCES else ("compatibility", *mended, "honest")
 
 
 def shown_names(plan: EvaluationPlan) -> list[str]:

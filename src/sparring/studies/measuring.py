@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Crafting, Learned
@@ -24,7 +25,7 @@ from sparring.models.saved import load_perturber
 from sparring.recipe import Fitted, Recipe
 from sparring.studies.expansion import Training
 from sparring.studies.judge import Judgement, judge
-from sparring.studies.plan import CURVE, DISTANCE, UNDER, EvaluationPlan, RowPlan
+from sparring.studies.plan import CURVE, DISTANCE, OVER_ALL, UNDER, EvaluationPlan, RowPlan
 from sparring.studies.showing import Flags, Seen
 
 BATCH = "batch statistics"
@@ -82,7 +83,7 @@ class Measure:
         figures += (*self._seen(row, fitted.model, dataset), *(seen.figure for seen in shown))
         counted |= {f"{of}/{seen.figure.name}": each for seen in shown for of, each in seen.counted.items()}
         if nearest is not None:
-            figures += (self._distance(row, nearest),)
+            figures += self._distances(row, nearest)
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
         warnings.append(catastrophic_overfitting(fitted.run.read_metrics()))
         flags = tuple(flag for flag in warnings if flag)
@@ -133,13 +134,22 @@ class Measure:
         settings = Judgement(threat, plan.distances, plan.split, examples, (), seed, audit="off")  # beside one audited
         return judge(fitted, dataset, settings)[0]
 
-    def _distance(self, row: RowPlan, nearest: Evaluation) -> Figure:
-        """Return how near images lie that fool: by the first of the attacks, and honestly by the best of all."""
+    def _distances(self, row: RowPlan, nearest: Evaluation) -> tuple[Figure, Figure]:
+        """Return how near images lie that fool: by the first of the attacks, and honestly by the best of all.
+
+        Over the images that the row has right, and over all, of which the others need no change.
+        """
         right = nearest.arrays["correct/clean"]
         first = repr(ATTACKS.parse(self.plan.distances[0]))
-        found = (nearest.arrays[f"distance/{name}"][right].tolist() for name in (first, "nearest"))
-        protocol, honest = map(mean, found)
-        return self._figure(DISTANCE, row, protocol, honest, (), unit="number")
+        both = [nearest.arrays[f"distance/{name}"] for name in (first, "nearest")]
+        ours, every = (
+            [mean(found.tolist()) for found in (each[right] for each in both)],
+            [mean(found.tolist()) for found in (np.where(right, each, 0.0) for each in both)],
+        )
+        return (
+            self._figure(DISTANCE, row, *ours, (), unit="number"),
+            self._figure(OVER_ALL, row, *every, (), unit="number"),
+        )
 
     def _seen(self, row: RowPlan, model: nn.Module, dataset: Dataset) -> Iterator[Figure]:
         """Yield the accuracy on the clean images as each of the plan's views changes them."""

@@ -12,7 +12,9 @@ from sparring.generative.recovery import Recovery
 Settings = dict[str, float | int | str]
 FIGURES = ("accuracy", "confidence", "confidence correct", "confidence error", "ece")
 CURVE = "curve"  # a tolerance by this name is that of the published sweep
-DISTANCE = "distance"
+DISTANCE = "distance"  # over the images that a row has right
+OVER_ALL = "distance over all images"  # those that it has wrong at 0
+DISTANCES = (DISTANCE, OVER_ALL)
 Norm = Literal["linf", "l2", "l1"]
 UNDER = "accuracy under "  # and the name of a row with a learned adversary, or of images that are shown
 FOOLED = "fooling rate of "  # and the name of images that are shown
@@ -92,7 +94,8 @@ class EvaluationPlan:
     protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
     `views`: changes of the clean images under which accuracy is measured too, by the names of those figures.
     `distances`: minimal attacks in `distance_norm`; the figure "distance" is the mean at which the first of them fools,
-    and honestly the mean of the least. `features`: the row and the layer in whose features generative models are
+    and honestly the mean of the least, over the images first classified right; "distance over all images" has the others
+    too, at 0, so that rows of unequal accuracy are compared on the same images. `features`: the row and the layer in whose features generative models are
     compared; `recoveries`: by generative row, how its codes are recovered. `shown`: by name, images made on some rows'
     models and shown to all; the figures are "accuracy under NAME" and "fooling rate of NAME", with " of ROW" where they
     are made on several. `draws`: of random models at each step of an attack. `geometry`: where adversarial images lie.
