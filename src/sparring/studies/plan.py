@@ -94,12 +94,12 @@ class EvaluationPlan:
     protocol; with "batch", in batches as large as in training, the same attack is also made without that fault.
     `views`: changes of the clean images under which accuracy is measured too, by the names of those figures.
     `distances`: minimal attacks in `distance_norm`; the figure "distance" is the mean at which the first of them fools,
-    and honestly the mean of the least, over the images first classified right; "distance over all images" has the others
-    too, at 0, so that rows of unequal accuracy are compared on the same images. `features`: the row and the layer in whose features generative models are
-    compared; `recoveries`: by generative row, how its codes are recovered. `shown`: by name, images made on some rows'
-    models and shown to all; the figures are "accuracy under NAME" and "fooling rate of NAME", with " of ROW" where they
-    are made on several. `draws`: of random models at each step of an attack. `geometry`: where adversarial images lie.
-    `adversaries`: rows whose learned
+    and honestly the mean of the least, over the images first classified right; "distance over all images" counts the
+    others, too, as 0, so that rows of unequal accuracy are compared on the same images. `features`: the row and the
+    layer in whose features generative models are compared; `recoveries`: by generative row, how its codes are
+    recovered. `shown`: by name, images made on some rows' models and shown to all; the figures are "accuracy under
+    NAME" and "fooling rate of NAME", with " of ROW" where they are made on several. `draws`: of random models at each
+    step of an attack. `geometry`: where adversarial images lie. `adversaries`: rows whose learned
     adversaries attack every row. `faultless`: figures that the paper measured without that fault all the same.
     `examples` limits all, `attacked` the honest attacks alone. `audited`: how many of a row's trainings are audited, if
     not all of them.
