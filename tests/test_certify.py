@@ -211,6 +211,8 @@ def test_what_cannot_be_certified_is_refused() -> None:
     ):
         with pytest.raises(InputError, match=said):
             certify(model, x, draws=10, ids=ids)
+    with pytest.raises(InputError, match="9 draws prove nothing even where all agree; take 10 or more"):
+        certify(model, images(3), draws=9)
     with pytest.raises(InputError, match="draws depend on each other"):
         certify(with_batch_statistics(smoothed(nn.Sequential(nn.BatchNorm2d(1), Linear(2)))), images(3), draws=10)
 

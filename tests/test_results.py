@@ -15,14 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from sparring.core import records, results
 from sparring.core.errors import InputError
 from sparring.core.files import PART, replacing, sweep
 from sparring.core.results import Attacked, Confidence, Curve, CurvePoint, Estimate, Evaluation, Flag, Provenance
 from sparring.core.study_results import EpochMetrics, Figure, Finding, Row, Search, StudyResult, Trial
+from sparring.training.runs import Run
 
 NAN = math.nan
 
@@ -419,6 +422,23 @@ def test_a_full_disk_is_said_so_and_loses_nothing(where: str, saved: Path, monke
     assert after.keys() == before.keys()
     assert after["evaluation.json"] == before["evaluation.json"]
     assert Evaluation.load(saved).model == "lenet()"
+
+
+def test_a_full_disk_is_said_so_by_whatever_writes_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither PyTorch nor safetensors raises an OSError: both ended in a traceback."""
+
+    def on_a_full_disk(*, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in tempfile
+        name = Path(dir) / f"{prefix}{suffix}"
+        name.symlink_to("/dev/full")
+        return os.open(os.devnull, os.O_RDONLY), str(name)
+
+    run = Run(tmp_path / "run")
+    monkeypatch.setattr("tempfile.mkstemp", on_a_full_disk)
+    with pytest.raises(InputError, match=r"checkpoint\.pt: the disk is full; nothing was lost"):
+        run.write_checkpoint({"weights": torch.zeros(5000)})
+    with pytest.raises(InputError, match=r"model\.safetensors: the disk is full; nothing was lost"):
+        run.finish({"model": nn.Linear(100, 100)}, {}, "cpu")
+    assert list(run.path.iterdir()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

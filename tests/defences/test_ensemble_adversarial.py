@@ -147,10 +147,10 @@ def test_runs_that_cannot_serve_are_named_in_one_line(runs: Path) -> None:
 
     with pytest.raises(InputError, match=r"nowhere: no run folder$"):
         given(surrogates=("run-a", "nowhere")).init(setup(runs))
-    message = r"^ensemble_adversarial: run-a tells 10 classes of images \(1, 8, 8\) apart, not 4 of \(1, 8, 8\)$"
+    message = r"^ensemble_adversarial: run-a is of 10 classes of images \(1, 8, 8\); the data has 4 of \(1, 8, 8\)$"
     with pytest.raises(InputError, match=message):
         given().init(replace(setup(runs), classes=4))
-    with pytest.raises(InputError, match=r"not 10 of \(1, 9, 9\)$"):
+    with pytest.raises(InputError, match=r"the data has 10 of \(1, 9, 9\)$"):
         given().init(replace(setup(runs), shape=(1, 9, 9)))
     with pytest.raises(InputError, match="surrogates is empty"):
         given(surrogates=())

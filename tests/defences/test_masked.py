@@ -165,9 +165,18 @@ def test_a_random_mask_is_attacked_over_its_draws(runs: Path) -> None:
 
 def test_layers_are_named_as_without_the_mask(runs: Path) -> None:
     model, _ = masked(runs, "defense_vae(model='vae')")
+    assert named_layer(model, "classifier.network.1") is named_layer(model, "1")
     assert named_layer(model, "1") is model.classifier.network[1]  # type: ignore[union-attr, index]
-    with pytest.raises(InputError, match="no layer '9'; it has"):
+    with pytest.raises(InputError, match="no layer '9'; it has 0, 1"):
         named_layer(model, "9")
+
+
+def test_a_layer_is_of_the_classifier_whatever_the_mask_calls_its_own(runs: Path) -> None:
+    """A purifier has an encoder, too, whose features were once matched in the classifier's place."""
+    model, _ = masked(runs, "defense_vae(model='vae')")
+    encoder = nn.Linear(3, 3)
+    model.classifier = nn.ModuleDict({"network": nn.ModuleDict({"encoder": encoder})})  # type: ignore[union-attr]
+    assert named_layer(model, "encoder") is encoder
 
 
 @pytest.mark.parametrize(

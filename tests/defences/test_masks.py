@@ -354,3 +354,27 @@ def test_components_of_faint_images_are_not_lost_to_rounding() -> None:
     assert torch.allclose(
         (axes.double() @ vectors.flip(1)[:, :20]).abs().diagonal(), torch.ones(20).double(), atol=0.02
     )
+
+
+@pytest.mark.parametrize("call", ["jpeg(quality=75)", "pca(components=20)"])
+def test_a_mask_is_the_same_under_autocast(call: str, runs: Path) -> None:
+    """Trained in bfloat16, a network once stood behind another mask than the one that it was judged behind."""
+    mask, x = MASKS.parse(call), some(5)
+    model = Masked((mask,), [mask.fit(setup(runs))], nn.Flatten())
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(model.before(x).flatten(1), model(x))  # under it the mask by itself is another
+        seen = model(x)
+    assert torch.equal(seen, model(x))
+
+
+def test_defense_gan_searches_in_inference_mode(runs: Path) -> None:
+    module, x = MASKS.parse("defense_gan(model='vae', recovery=recovery(steps=2))").fit(setup(runs)), some(3)
+    with torch.inference_mode():
+        found = module(x)
+    assert found.shape == x.shape
+
+
+def test_components_are_as_many_however_little_images_differ(runs: Path) -> None:
+    """What counts as rounding is a share of the variance; it was once a number."""
+    images = 0.5 + 1e-5 * torch.randn(2000, 1, 4, 4)
+    assert len(PCA(variance=0.99).fit(setup(runs, images, (1, 4, 4))).axes) >= 15

@@ -233,7 +233,7 @@ def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
 def test_models_that_cannot_serve_are_refused(runs: Path) -> None:
     with pytest.raises(InputError, match="plain is not conditional"):
         Generated(model="plain").init(setup(runs))
-    with pytest.raises(InputError, match=r"draws images \(1, 8, 8\) of 10 classes; the data has \(1, 9, 9\) of 10"):
+    with pytest.raises(InputError, match=r"told is of 10 classes of images \(1, 8, 8\); the data has 10 of \(1, 9, 9\)"):
         Generated(model="told").init(setup(runs, (1, 9, 9)))
     with pytest.raises(InputError, match="no generative model"):
         LatentMix(model="cnn").init(setup(runs))
@@ -241,7 +241,17 @@ def test_models_that_cannot_serve_are_refused(runs: Path) -> None:
         LatentMix(model="nowhere").init(setup(runs))
 
 
+@pytest.mark.parametrize("defence", [Generated(model="told"), LatentMix(model="told", recovery=Recovery(steps=1))])
+def test_a_conditional_model_of_the_classes_in_another_order_is_refused(defence: Supplied, runs: Path) -> None:
+    """It once drew images of one class for another: the network was then wrong on every real one."""
+    names = list(load("digits()").classes)
+    other = replace(setup(runs), description={"classes": names[::-1]})
+    with pytest.raises(InputError, match="told has its classes in this order: "):
+        defence.init(other)
+    assert defence.init(replace(setup(runs), description={"classes": names}))
+
+
 def test_a_conditional_model_of_other_classes_is_refused(runs: Path) -> None:
     other = replace(setup(runs), classes=7)
-    with pytest.raises(InputError, match="told draws images of 10 classes; the data has 7"):
+    with pytest.raises(InputError, match="told is of 10 classes of images .*; the data has 7 of"):
         LatentMix(model="told", recovery=Recovery(steps=1), least_psnr=1).init(other)

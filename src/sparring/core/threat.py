@@ -131,7 +131,7 @@ class L2(ThreatModel):
 
         Its squared length is concave and piecewise linear in t^2, so Newton's steps from the left end exactly.
         """
-        budget = self.eps**2
+        budget = min(self.eps, FAR) ** 2
         t = (self.eps / _length(delta)).clamp(max=1)
         while True:
             cut = t * delta > room

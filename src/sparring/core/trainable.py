@@ -100,6 +100,20 @@ class Setup:
     training: Callable[[], tuple[Tensor, Tensor, Tensor]] = _no_training  # all images as stored, labels and ids
     description: Mapping[str, object] = field(default_factory=dict)  # of the classifier, as its run will hold it
 
+    def check_alike(self, about: Mapping[str, Any], where: str) -> None:
+        """Raise InputError unless a run's model is of images of this shape, and of these classes in this order.
+
+        `about`: the run's description. Classes by the same numbers but other names would be labels exchanged.
+        """
+        shape, classes = tuple(about["shape"]), list(about["classes"])
+        if (shape, len(classes)) != (self.shape, self.classes):
+            raise InputError(
+                f"{where} is of {len(classes)} classes of images {shape}; the data has {self.classes} of {self.shape}"
+            )
+        ours = self.description.get("classes", classes)
+        if ours != classes:
+            raise InputError(f"{where} has its classes in this order: {classes}; the data has {ours}")
+
 
 class Trainable(ABC):
     """Parameters and an update rule; the loop lives in `training/loop.py`."""

@@ -13,11 +13,10 @@ import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparring.core.errors import InputError
-from sparring.core.files import replacing
+from sparring.core.tensors import save_tensors
 
 INTERPOLATION = Image.Resampling.BICUBIC
 GREY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
@@ -128,8 +127,7 @@ def _load(place: Path, count: int) -> tuple[Tensor, Tensor]:
 
 def _save(place: Path, x: Tensor, rows: Tensor, count: int) -> None:
     tensors = {"x": x} if len(rows) == count else {"rows": rows, "x": x}
-    with replacing(place) as part:
-        save_file(tensors, part, {"crc32": _crc32(*tensors.values())})
+    save_tensors(place, tensors, {"crc32": _crc32(*tensors.values())})
 
 
 def _crc32(*tensors: Tensor) -> str:

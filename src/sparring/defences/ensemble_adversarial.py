@@ -46,12 +46,7 @@ class EnsembleAdversarial(OneNetwork):
         for name in self.surrogates:
             run = Run.find(name, setup.runs)
             state.networks[name] = load(run.path).to(where)
-            about = run.read_description()
-            if (tuple(about["shape"]), len(about["classes"])) != (setup.shape, setup.classes):
-                raise InputError(
-                    f"ensemble_adversarial: {name} tells {len(about['classes'])} classes of images "
-                    f"{tuple(about['shape'])} apart, not {setup.classes} of {setup.shape}"
-                )
+            setup.check_alike(run.read_description(), f"ensemble_adversarial: {name}")
         return state
 
     def step(

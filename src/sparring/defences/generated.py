@@ -29,14 +29,11 @@ class Generated(Supplied):
 
     def init(self, setup: Setup) -> State:
         state = super().init(setup)
-        network = load_generative(Run.find(self.model, setup.runs).path).to(setup.device)
+        run = Run.find(self.model, setup.runs)
+        network = load_generative(run.path).to(setup.device)
         if not network.about.conditional:
             raise InputError(f"generated: {self.model} is not conditional: nobody could label what it draws")
-        if (network.shape, network.classes) != (setup.shape, setup.classes):
-            raise InputError(
-                f"generated: {self.model} draws images {network.shape} of {network.classes} classes; the data has "
-                f"{setup.shape} of {setup.classes}"
-            )
+        setup.check_alike(run.read_description(), f"generated: {self.model}")
         state.networks["generative"] = network
         return state
 

@@ -44,11 +44,10 @@ class LatentMix(Supplied):
 
     def init(self, setup: Setup) -> State:
         state = super().init(setup)
-        network = load_generative(Run.find(self.model, setup.runs).path).to(setup.device)
-        if network.about.conditional and network.classes != setup.classes:
-            raise InputError(
-                f"latent_mix: {self.model} draws images of {network.classes} classes; the data has {setup.classes}"
-            )
+        run = Run.find(self.model, setup.runs)
+        network = load_generative(run.path).to(setup.device)
+        if network.about.conditional:
+            setup.check_alike(run.read_description(), f"latent_mix: {self.model}")
         split = Split(*(part.cpu() for part in setup.training()))
         codes = codes_of(self.model, split, self.recovery, runs=setup.runs, device=setup.device)
         kept = codes.psnr >= self.least_psnr

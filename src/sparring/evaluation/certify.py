@@ -61,6 +61,9 @@ def certify(
         raise InputError("certify: the model's first mask is not smooth(sigma=...), so nothing can be certified")
     if draws < 1 or not 0 < alpha < 1:
         raise InputError(f"certify: draws must be at least 1 and alpha between 0 and 1, not {draws} and {alpha}")
+    if alpha ** (1 / draws) <= 0.5:
+        least_draws = math.floor(math.log(alpha) / math.log(0.5)) + 1
+        raise InputError(f"certify: {draws} draws prove nothing even where all agree; take {least_draws} or more")
     if depends_on_batch_mates(model):
         raise InputError("certify: with the batch's statistics draws depend on each other, and prove nothing")
     check_images(x)

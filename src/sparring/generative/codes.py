@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from sparring.core.files import alone, replacing
+from sparring.core.files import alone
 from sparring.core.fingerprint import fingerprint
 from sparring.core.progress import track
+from sparring.core.tensors import save_tensors
 from sparring.data.dataset import Split
 from sparring.generative.base import GenerativeNetwork
 from sparring.generative.recovery import Recovery, recover
@@ -83,8 +83,7 @@ def _made(
     where = next(network.parameters()).device
     x, y, ids = part.images().to(where), part.y.to(where), part.ids.to(where)
     z, error = (found.cpu() for found in recover(network, x, y, recovery, classifier=classifier, ids=ids, seed=seed))
-    with replacing(path) as written:
-        save_file({"z": z, "error": error}, written, {"key": key, "checksum": _checksum(z, error)})
+    save_tensors(path, {"z": z, "error": error}, {"key": key, "checksum": _checksum(z, error)})
     return z, error
 
 

@@ -36,12 +36,9 @@ class Encoding(Generative):
             raise InputError(f"encoding: pixels is a weight of at least 0, not {self.pixels}")
 
     def init(self, setup: Setup) -> State:
-        network = load_generative(Run.find(self.model, setup.runs).path)
-        if (network.shape, network.classes) != (setup.shape, setup.classes):
-            raise InputError(
-                f"encoding: {self.model} draws images {network.shape} of {network.classes} classes; "
-                f"the data has {setup.shape} of {setup.classes}"
-            )
+        run = Run.find(self.model, setup.runs)
+        network = load_generative(run.path)
+        setup.check_alike(run.read_description(), f"encoding: {self.model}")
         network = network.with_encoder(self.width).to(setup.device)
         quick(network)
         assert network.encoder is not None

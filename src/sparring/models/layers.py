@@ -7,17 +7,21 @@ import torch
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
+from sparring.models.mask import Masked
 from sparring.models.modes import in_use
 
 OURS = "network."  # where `assemble` puts the network; its layers may be named without it
 
 
 def named_layer(classifier: nn.Module, name: str) -> nn.Module:
-    """Return the layer called `name`; raises InputError that lists those there are."""
+    """Return the layer called `name`, of what stands behind masks; raises InputError that lists those there are."""
+    whole: dict[str, nn.Module] = dict(classifier.named_modules())
+    while isinstance(classifier, Masked):
+        classifier = classifier.classifier
     layers: dict[str, nn.Module] = dict(classifier.named_modules())
-    for known in (name, OURS + name, *(known for known in layers if known.endswith("." + OURS + name))):
-        if name and known in layers:
-            return layers[known]
+    for known, where in ((name, layers), (OURS + name, layers), (name, whole)):
+        if name and known in where:
+            return where[known]
     names = [known.split(OURS)[-1] for known, module in layers.items() if known and not list(module.children())]
     raise InputError(f"the model has no layer {name!r}; it has {', '.join(names)}")
 

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from sparring.core.spec import Component, convert
@@ -58,7 +59,9 @@ class Masked(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits (B, K) of the masked images."""
-        logits: Tensor = self.classifier(self.before(x))
+        with torch.autocast(x.device.type, enabled=False):  # in 8 bits of precision a mask is another mask
+            seen = self.before(x)
+        logits: Tensor = self.classifier(seen)
         return logits
 
 

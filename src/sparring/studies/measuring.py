@@ -83,7 +83,7 @@ class Measure:
         figures += (*self._seen(row, fitted.model, dataset), *(seen.figure for seen in shown))
         counted |= {f"{of}/{seen.figure.name}": each for seen in shown for of, each in seen.counted.items()}
         if nearest is not None:
-            figures += self._distances(row, nearest)
+            figures += tuple(self._distances(row, nearest))
         warnings = [rising(curve) for curve in sweep if not curve.conditions]
         warnings.append(catastrophic_overfitting(fitted.run.read_metrics()))
         flags = tuple(flag for flag in warnings if flag)
@@ -134,22 +134,18 @@ class Measure:
         settings = Judgement(threat, plan.distances, plan.split, examples, (), seed, audit="off")  # beside one audited
         return judge(fitted, dataset, settings)[0]
 
-    def _distances(self, row: RowPlan, nearest: Evaluation) -> tuple[Figure, Figure]:
-        """Return how near images lie that fool: by the first of the attacks, and honestly by the best of all.
+    def _distances(self, row: RowPlan, nearest: Evaluation) -> Iterator[Figure]:
+        """Yield how near images lie that fool: by the first of the attacks, and honestly by the best of all.
 
         Over the images that the row has right, and over all, of which the others need no change.
         """
         right = nearest.arrays["correct/clean"]
         first = repr(ATTACKS.parse(self.plan.distances[0]))
         both = [nearest.arrays[f"distance/{name}"] for name in (first, "nearest")]
-        ours, every = (
-            [mean(found.tolist()) for found in (each[right] for each in both)],
-            [mean(found.tolist()) for found in (np.where(right, each, 0.0) for each in both)],
-        )
-        return (
-            self._figure(DISTANCE, row, *ours, (), unit="number"),
-            self._figure(OVER_ALL, row, *every, (), unit="number"),
-        )
+        ours, every = [each[right] for each in both], [np.where(right, each, 0.0) for each in both]
+        for name, found in ((DISTANCE, ours), (OVER_ALL, every)):
+            protocol, honest = (mean(each.tolist()) for each in found)
+            yield self._figure(name, row, protocol, honest, (), unit="number")
 
     def _seen(self, row: RowPlan, model: nn.Module, dataset: Dataset) -> Iterator[Figure]:
         """Yield the accuracy on the clean images as each of the plan's views changes them."""

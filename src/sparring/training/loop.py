@@ -71,7 +71,8 @@ def train(
     """
     with seeded(plan.seed):
         state = trainable.init(setup)
-        if 1 in (plan.batch_size, len(split)) and any(map(_has_batch_norm, state.learners.values())):
+        alone = plan.epochs > 0 and 1 in (plan.batch_size, len(split))
+        if alone and any(map(_has_batch_norm, state.learners.values())):
             raise InputError("batch norm cannot train on one image at a time: raise batch_size (or limit)")
         loop = _Loop(trainable, split, plan, run, fabric, monitor, state)
         if run.begun:
@@ -95,7 +96,8 @@ def _go_on(loop: "_Loop", run: Run) -> None:
 
 
 def _has_batch_norm(learner: Learner) -> bool:
-    return any(isinstance(module, _BatchNorm) for module in learner.network.modules())
+    """Whether batch norm trains: a mask's does not, since masks are always in evaluation mode."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in learner.network.train().modules())
 
 
 class _Loop:

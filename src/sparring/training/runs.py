@@ -4,6 +4,7 @@ Every file is written by rename, so a kill at any moment loses at most the steps
 """
 
 import hashlib
+import io
 import json
 import pickle
 from dataclasses import asdict, dataclass
@@ -14,12 +15,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 from sparring.core.files import replacing
 from sparring.core.study_results import EpochMetrics
+from sparring.core.tensors import save_tensors
 
 MADE = "made"  # in model.json, beside what rebuilds the model
 LARGEST = 1 << 16  # channels, rows or columns of an image
@@ -86,8 +88,10 @@ class Run:
 
     def write_checkpoint(self, content: dict[str, Any]) -> None:
         """Write what training needs to go on to the same bits."""
+        made = io.BytesIO()
+        torch.save(content, made)  # not into the file: of a full disk it tells by a RuntimeError
         with replacing(self.path / "checkpoint.pt") as part:
-            torch.save(content, part)
+            part.write_bytes(made.getbuffer())
 
     def read_checkpoint(self) -> dict[str, Any]:
         """Read what `write_checkpoint` wrote; nothing in it can run code."""
@@ -123,10 +127,9 @@ class Run:
         decides nothing.
         """
         for name, network in networks.items():
-            with replacing(self.path / f"{name}.safetensors") as part:
-                # each a copy: weights that layers share may not be stored as one
-                values = {key: value.cpu().contiguous().clone() for key, value in network.state_dict().items()}
-                save_file(values, part)
+            # each a copy: weights that layers share may not be stored as one
+            values = {key: value.cpu().contiguous().clone() for key, value in network.state_dict().items()}
+            save_tensors(self.path / f"{name}.safetensors", values)
         with replacing(self.path / "model.json") as part:
             part.write_text(json.dumps(description | {MADE: _made(device)}, indent=1) + "\n", encoding="utf-8")
 

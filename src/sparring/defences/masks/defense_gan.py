@@ -52,7 +52,8 @@ class Searching(Purifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the nearest images found."""
-        with torch.no_grad():
+        with torch.inference_mode(mode=False), torch.no_grad():  # the search climbs, whatever the caller does
+            x = x.clone()  # of a tensor of inference mode, one that gradients may be taken beside
             best, least = self._search(x, None if not self._mask.restarts else self._drawn(x))
             for _ in range(self._mask.restarts - 1):
                 z, error = self._search(x, self._drawn(x))

@@ -52,7 +52,7 @@ class PCA(Mask):
         mean, axes, explained = principal_components(to_float(images.cpu()).flatten(1))
         if len(axes) < self.components:
             raise InputError(f"pca: asked for {self.components} components, but the images differ in {len(axes)} only")
-        count = self.components or int((explained.cumsum(0) < self.variance * explained.sum() - 1e-9).sum()) + 1
+        count = self.components or _leading(explained.double(), self.variance)
         return Projection(mean, axes[:count])
 
     def blank(self, shape: tuple[int, int, int], about: dict[str, Any]) -> nn.Module:
@@ -61,6 +61,11 @@ class PCA(Mask):
     def describe(self, module: nn.Module) -> dict[str, Any]:
         assert isinstance(module, Projection)
         return {"components": len(module.axes)}
+
+
+def _leading(explained: Tensor, share: float) -> int:
+    """Return how many of the components, falling, explain that share of what all do; 1e-9 of it is rounding."""
+    return int((explained.cumsum(0) < (share - 1e-9) * explained.sum()).sum()) + 1
 
 
 class Projection(nn.Module):
