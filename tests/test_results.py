@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from torch import nn
 
 from sparring.core import records, results
@@ -427,15 +428,20 @@ def test_a_full_disk_is_said_so_and_loses_nothing(where: str, saved: Path, monke
 def test_a_full_disk_is_said_so_by_whatever_writes_tensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither PyTorch nor safetensors raises an OSError: both ended in a traceback."""
 
-    def on_a_full_disk(*, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:  # noqa: A002  # as in tempfile
+    def on_a_full_disk(*, prefix: str, suffix: str, dir: Path) -> tuple[int, str]:  # as in tempfile
         name = Path(dir) / f"{prefix}{suffix}"
         name.symlink_to("/dev/full")
         return os.open(os.devnull, os.O_RDONLY), str(name)
 
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
     run = Run(tmp_path / "run")
-    monkeypatch.setattr("tempfile.mkstemp", on_a_full_disk)
-    with pytest.raises(InputError, match=r"checkpoint\.pt: the disk is full; nothing was lost"):
-        run.write_checkpoint({"weights": torch.zeros(5000)})
+    with monkeypatch.context() as patched:
+        patched.setattr("tempfile.mkstemp", on_a_full_disk)
+        with pytest.raises(InputError, match=r"checkpoint\.pt: the disk is full; nothing was lost"):
+            run.write_checkpoint({"weights": torch.zeros(5000)})
+    monkeypatch.setattr("sparring.core.tensors.save_file", full)  # which makes its file anew, and so on any disk
     with pytest.raises(InputError, match=r"model\.safetensors: the disk is full; nothing was lost"):
         run.finish({"model": nn.Linear(100, 100)}, {}, "cpu")
     assert list(run.path.iterdir()) == []

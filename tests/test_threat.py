@@ -81,7 +81,7 @@ def test_l1_projection_takes_the_same_from_all_and_drops_the_small() -> None:
     assert found.flatten().tolist() == pytest.approx([0.3, 0.2, 0.0], abs=1e-6)
 
 
-@pytest.mark.parametrize("norm", [Linf, L2, L1])
+@pytest.mark.parametrize("norm", [L2, L1])
 def test_an_eps_whose_square_overflows_is_no_bound(norm: type[ThreatModel]) -> None:
     x, z = torch.rand(2, 1, 2, 2), torch.randn(2, 1, 2, 2)
     assert torch.allclose(norm(1e200).project(z, x), norm(math.inf).project(z, x))

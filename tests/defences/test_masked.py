@@ -167,8 +167,14 @@ def test_layers_are_named_as_without_the_mask(runs: Path) -> None:
     model, _ = masked(runs, "defense_vae(model='vae')")
     assert named_layer(model, "classifier.network.1") is named_layer(model, "1")
     assert named_layer(model, "1") is model.classifier.network[1]  # type: ignore[union-attr, index]
-    with pytest.raises(InputError, match="no layer '9'; it has 0, 1"):
+    with pytest.raises(InputError, match="no layer '9'; it has normalise, 0, 1, 2, 3$"):
         named_layer(model, "9")
+
+
+def test_behind_a_masks_batch_norm_one_image_at_a_time_may_train(runs: Path) -> None:
+    """Masks are always in evaluation mode."""
+    fields = {"data": "digits()", "model": "mlp(hidden=(4,))", "limit": 3, "batch_size": 1, "epochs": 1}
+    fit(Recipe.of({**fields, "defence": "masked(masks=(defense_vae(model='vae'),))"}), runs=runs, quiet=True)
 
 
 def test_a_layer_is_of_the_classifier_whatever_the_mask_calls_its_own(runs: Path) -> None:

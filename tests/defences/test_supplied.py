@@ -233,7 +233,7 @@ def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
 def test_models_that_cannot_serve_are_refused(runs: Path) -> None:
     with pytest.raises(InputError, match="plain is not conditional"):
         Generated(model="plain").init(setup(runs))
-    with pytest.raises(InputError, match=r"told is of 10 classes of images \(1, 8, 8\); the data has 10 of \(1, 9, 9\)"):
+    with pytest.raises(InputError, match=r"told is of 10 classes of images \(1, 8, 8\); .* has 10 of \(1, 9, 9\)"):
         Generated(model="told").init(setup(runs, (1, 9, 9)))
     with pytest.raises(InputError, match="no generative model"):
         LatentMix(model="cnn").init(setup(runs))
@@ -253,5 +253,5 @@ def test_a_conditional_model_of_the_classes_in_another_order_is_refused(defence:
 
 def test_a_conditional_model_of_other_classes_is_refused(runs: Path) -> None:
     other = replace(setup(runs), classes=7)
-    with pytest.raises(InputError, match="told is of 10 classes of images .*; the data has 7 of"):
+    with pytest.raises(InputError, match=r"told is of 10 classes of images .*; the data has 7 of"):
         LatentMix(model="told", recovery=Recovery(steps=1), least_psnr=1).init(other)

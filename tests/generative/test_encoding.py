@@ -84,7 +84,7 @@ def test_images_of_another_shape_are_refused(tmp_path: Path) -> None:
     wide = {name: digits.split(name) for name in ("train", "validation", "test")}
     for name, part in wide.items():
         wide[name] = type(part)(torch.cat([part.x, part.x], 3), part.y, part.ids)
-    with pytest.raises(InputError, match=r"plain is of 10 classes of images \(1, 8, 8\); the data has 10 of \(1, 8, 16\)"):
+    with pytest.raises(InputError, match=r"plain is of 10 classes of images \(1, 8, 8\); .* has 10 of \(1, 8, 16\)"):
         fit(
             Recipe.of({**COMMON, "generative": "encoding(model='plain')"}),
             runs=tmp_path,
