@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sparring.core.threat import L1, L2, Linf, ThreatModel
     from sparring.evaluation import evaluate
     from sparring.models.saved import load
-    from sparring.recipe import Recipe, fit
+    from sparring.recipe import Recipe, fit, harden
     from sparring.studies import run_study
 
 _HOMES = {
@@ -38,6 +38,7 @@ _HOMES = {
     "evaluate": "sparring.evaluation",
     "Recipe": "sparring.recipe",
     "fit": "sparring.recipe",
+    "harden": "sparring.recipe",
     "load": "sparring.models.saved",
     "run_study": "sparring.studies",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "defences",
     "evaluate",
     "fit",
+    "harden",
     "load",
     "models",
     "report",

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from sparring.console import out, print_comparison, print_entries, print_evaluation, print_study
-from sparring.core.errors import InputError, TrainingError
+from sparring.core.errors import InputError, StoppedError, TrainingError
 from sparring.data_commands import data_app
 
 app = typer.Typer(
@@ -277,13 +277,15 @@ def list_components(
 
 
 def main() -> None:
-    """Run the command line: bad input ends in one line and exit code 2, a training that broke off in 1."""
+    """Run the command line: bad input ends in one line and exit code 2, a broken training in 1, Ctrl-C in 130."""
     if "" not in sys.path:
         sys.path.append("")  # external("my_code:network") stands where the command is given; last, so it hides nothing
     try:
         app()
     except InputError as error:
         _fail(error, 2)
+    except StoppedError as error:
+        _fail(error, 130)
     except TrainingError as error:
         _fail(error, 1)
     except KeyboardInterrupt:

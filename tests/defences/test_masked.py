@@ -167,7 +167,7 @@ def test_layers_are_named_as_without_the_mask(runs: Path) -> None:
     model, _ = masked(runs, "defense_vae(model='vae')")
     assert named_layer(model, "classifier.network.1") is named_layer(model, "1")
     assert named_layer(model, "1") is model.classifier.network[1]  # type: ignore[union-attr, index]
-    with pytest.raises(InputError, match="no layer '9'; it has normalise, 0, 1, 2, 3$"):
+    with pytest.raises(InputError, match=r"no layer '9'; it has normalise, 0, 1, 2, 3$"):
         named_layer(model, "9")
 
 

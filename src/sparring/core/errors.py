@@ -1,4 +1,4 @@
-"""The two ways in which Sparring says no."""
+"""The ways in which Sparring says no."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class TrainingError(RuntimeError):
     """Training cannot go on (it diverged, it was interrupted); the message says what is kept and what to try."""
+
+
+class StoppedError(TrainingError):
+    """Someone stopped the training; it can go on where it was."""

@@ -2,6 +2,7 @@
 
 from sparring.recipe.as_it_comes import as_it_comes
 from sparring.recipe.fitting import RUNS, fit, run_of, training_split
+from sparring.recipe.hardening import harden
 from sparring.recipe.opening import Fitted, fabric_on, identity, open_run
 from sparring.recipe.recipe import OF_CLASSIFIERS, Recipe, parse_changes, read_toml
 
@@ -13,6 +14,7 @@ __all__ = [
     "as_it_comes",
     "fabric_on",
     "fit",
+    "harden",
     "identity",
     "open_run",
     "parse_changes",

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from sparring.core.errors import InputError, TrainingError
+from sparring.core.errors import InputError, StoppedError, TrainingError
 from sparring.core.randomness import derive, seeded
 from sparring.core.study_results import EpochMetrics
 from sparring.core.trainable import Learner, Setup, State, Trainable
@@ -143,7 +143,7 @@ class _Loop:
                 self._checkpoint()
                 saved = now
             if interrupted.is_set():
-                raise TrainingError(f"interrupted; {self.run.path} can be resumed (--resume)")
+                raise StoppedError(f"interrupted; {self.run.path} can be resumed (--resume)")
         self._end_epoch()
 
     def _step(self, rows: Tensor) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from sparring.attacks import PGD
 from sparring.attacks.base import device_of
-from sparring.core.errors import InputError, TrainingError
+from sparring.core.errors import InputError, StoppedError, TrainingError
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup
 from sparring.data.dataset import Split
@@ -68,6 +68,8 @@ def _trained(defence: Defence, split: Split, setup: Setup, seed: int) -> nn.Modu
                 fabric=fabric,
                 monitor=Monitor("twin", quiet=True),
             )
+        except StoppedError:
+            raise KeyboardInterrupt from None
         except (InputError, TrainingError):
             return None
     return defence.deploy(state).eval()
