@@ -16,7 +16,7 @@ from sparring import listing
 from sparring.cli import app
 from sparring.evaluation.audit import CHECKS
 from sparring.recipe import Recipe
-from sparring.studies import studies
+from sparring.studies import read_plan, studies
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -73,10 +73,13 @@ def stub(_name: str, *, pretrained: bool) -> nn.Module:
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("toml"))
-def test_recipes_in_the_docs_are_right(page: str, code: str, tmp_path: Path) -> None:
-    path = tmp_path / "recipe.toml"
+def test_recipes_and_studies_in_the_docs_are_right(page: str, code: str, tmp_path: Path) -> None:
+    path = tmp_path / "file.toml"
     path.write_text(code)
-    assert Recipe.read(path).epochs > 0
+    if "[[rows]]" in code:
+        assert read_plan(str(path)).rows
+    else:
+        assert Recipe.read(path).epochs > 0
 
 
 @pytest.mark.parametrize(("page", "code"), blocks("bash"))

@@ -163,6 +163,14 @@ def test_a_row_may_be_judged_otherwise_than_the_rest(tmp_path: Path) -> None:
             read_plan(str(tmp_path / "s.toml"))
 
 
+def test_a_study_needs_no_paper_and_no_summary_and_says_what_may_be_set(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_text(TOML.replace('paper = "none"\nsummary = "Does it run?"\n', ""))
+    plan = read_plan(str(tmp_path / "s.toml"))
+    assert (plan.paper, plan.summary) == ("", "")
+    with pytest.raises(InputError, match="unknown field 'atacked' to set; did you mean 'attacked'"):
+        read_plan(str(tmp_path / "s.toml"), changes={"atacked": 20})
+
+
 def test_a_row_that_repeats_a_recipe_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "s.toml").write_text(TOML.replace("each = { noise = [0.05, 0.1] }", "each = { noise = [0.1, 0.1] }"))
     assert len(expand(read_plan(str(tmp_path / "s.toml")), {"lr": 0.01, "eps": 0.1})) == 2
@@ -234,7 +242,12 @@ def test_a_claim_may_be_a_range_or_set_two_figures_of_a_row_against_each_other(t
     ("old", "new", "said"),
     [
         ('title = "A small study"\n', "", "title is missing"),
-        ('name = "small"\n', "", "name is missing"),
+        ('name = "small"\n', "", 'name is missing; write at the top name = "..."'),
+        (
+            'name = "small"\ntitle = "A small study"\npaper = "none"\nsummary = "Does it run?"\n',
+            "",
+            'name and title are missing; write at the top name = "..."',
+        ),
         ('[[rows]]\nname = "noise at {noise}"', '[[rows]]\nname = "standard"', "two rows are called 'standard'"),
         ('["fgsm()"]', '["fgsmm()"]', "evaluation: attacks: unknown attack 'fgsmm'; did you mean 'fgsm'"),
         ('["fgsm()"]', "[]", "evaluation: attacks: name one or more"),

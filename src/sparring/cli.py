@@ -142,6 +142,8 @@ def evaluate(
         fitted = as_it_comes(model, data, runs=runs, device=device)
     else:
         fitted = open_run(model, trust=trust, device=device)
+    if strict and audit == "off":
+        raise InputError("--strict: with --audit off nothing is audited, and so nothing trusted; leave one of them out")
     source = SOURCES.parse(data) if data else Recipe.read(fitted.run.path / "recipe.toml").data
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(

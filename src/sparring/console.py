@@ -32,7 +32,8 @@ def print_evaluation(evaluation: "Evaluation", path: Path) -> None:
         rows.append(("certified", _percent(evaluation.certified.accuracy), "", "", ""))
     _print_table(("attack", "accuracy (95 %)", "success", "passes f / b", "seconds"), rows)
     if evaluation.otherwise:
-        out.print(f"worst case: {evaluation.otherwise} of these fell to the curve's attack or the audit's alone")
+        whose = "the curve's attack or the audit's" if evaluation.audit else "the curve's attack"
+        out.print(f"worst case: {evaluation.otherwise} of these fell to {whose} alone")
     out.print(f"record: {path}", soft_wrap=True)
 
 

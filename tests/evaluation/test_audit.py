@@ -169,6 +169,7 @@ def test_many_steps_that_break_less_than_one_are_failed(classifier: Classifier, 
     weak = ("fgsm()", "pgd(steps=2, rel_step_size=0.001, random_start=False)")
     verdict = judge(classifier("cnn", "standard"), judged(), weak)
     assert outcome(verdict, "many steps beat one") == "fail"
+    assert any("the 2 steps of pgd reach 0.002 eps in all: set rel_step_size" in flag.message for flag in verdict.flags)
     assert outcome(judge(classifier("cnn", "standard"), judged(), ("fgsm()", "pgd()")), "many steps beat one") in (
         "passed",
         "note",
@@ -443,8 +444,11 @@ def test_who_always_names_one_class_is_no_robust_model(classifier: Classifier, j
 
     (flag,) = [flag for flag in judge(Constant(), judged()).flags if flag.check == "guessing"]
     assert flag.severity == "warn"
-    assert "no better than guessing" in flag.message
+    assert "no better than guessing, so" in flag.message
     x, y = judged()
+    few = judge(Constant(), (x[y < 2], y[y < 2]))
+    (flag,) = [flag for flag in few.flags if flag.check == "guessing"]
+    assert "(the model has 10 classes, the labels 2: are they in its order?)" in flag.message
     honest = judge(classifier("mlp", "pgd"), (x[y == 3], y[y == 3]))
     assert next(checked for checked in honest.audit if checked.check == "guessing").outcome == "not run"
 

@@ -281,6 +281,17 @@ def test_only_what_scrolls_is_a_stop_for_the_tab_key(show, lively_page):
     assert page.locator(".further[tabindex]").count() == page.locator(".further").count() > 0
 
 
+def test_a_table_that_fits_is_not_faded_out(show, make_row, make_study, tmp_path):
+    """The mark of clean accuracy stuck out by its own width at 100 %."""
+    right = make_row("right")
+    right = replace(right, evaluation=replace(right.evaluation, clean=Estimate(1.0, 0.99, 1.0, 500)))
+    page = show(sparring.report.write(make_study(right, make_row("other")), tmp_path))
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        assert page.locator("#verdict .scroll.further").count() == 0
+
+
 def test_the_glossary_opens_from_the_top_by_keyboard(show, lively_page):
     page = show(lively_page)
     assert not page.locator("#words dt").first.is_visible()

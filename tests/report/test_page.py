@@ -191,12 +191,17 @@ def test_a_study_without_a_part_is_written_without_it(change, missing, make_row,
     assert missing not in Page(source).text
 
 
-def test_a_row_without_curves_or_training_says_so(make_row, make_study):
+def test_a_row_without_curves_says_so_and_one_without_training_has_no_such_part(make_row, make_study):
     row = make_row("one")
     bare = replace(row, sweep=(), training=(), evaluation=replace(row.evaluation, curves=()))
-    text = words(Page(html.render(make_study(bare))))
-    assert "No accuracy-eps curve was measured." in text
-    assert "No training was recorded." in text
+    source = html.render(make_study(bare))
+    assert "No accuracy-eps curve was measured." in words(Page(source))
+    for part in ("figures", "training"):
+        assert f'href="#{part}"' in html.render(make_study(row))
+    assert 'href="#training"' not in source
+    without = html.render(make_study(replace(bare, figures=())))
+    assert 'href="#figures"' not in without
+    assert "What was measured" not in without
 
 
 def test_threats_that_differ_are_said_row_by_row(make_row, make_study):

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from sparring.core.errors import InputError
 from sparring.core.spec import convert, suggest
 from sparring.data import Source
-from sparring.recipe import read_toml
+from sparring.recipe import Recipe, read_toml
 from sparring.studies.checking import check_plan
 from sparring.studies.plan import (
     ClaimPlan,
@@ -37,7 +37,7 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     `changes` set fields of its recipe, or of its evaluation. Raises InputError that names the field for anything
     unknown, of a wrong type or out of range.
     """
-    raw = _shaped(_read(study), study)
+    raw = {"paper": "", "summary": "", **_shaped(_read(study), study)}
     variant = raw.pop("quick", {})
     if budget == "quick":
         of_rows = variant.pop("rows", {})
@@ -46,6 +46,10 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     elif budget != "full":
         raise InputError(f"study {study}: unknown budget {budget!r}; there are: full, quick")
     own, changes = _table(raw, "recipe", study), changes or {}
+    settable = {**get_type_hints(Recipe), **get_type_hints(EvaluationPlan)}
+    for name in changes:
+        if name not in settable:
+            raise InputError(f"{study}: unknown field {name!r} to set{suggest(name, settable)}")
     of_evaluation = {name: value for name, value in changes.items() if name in get_type_hints(EvaluationPlan)}
     raw["recipe"] = {**own, **{name: value for name, value in changes.items() if name not in of_evaluation}}
     raw["search_data"] = own.get("data", "")  # whatever data was asked for: the paper's figures are on these
@@ -63,8 +67,9 @@ def read_plan(study: str, *, budget: str = "full", changes: Mapping[str, object]
     raw["evaluation"] = _fill(EvaluationPlan, judged, f"{study}: evaluation")
     raw["search"] = _fill(SearchPlan, raw["search"], f"{study}: search") if "search" in raw else None
     raw["claims"] = tuple(_fill(ClaimPlan, claim, f"{study}: claims") for claim in raw.get("claims", ()))
-    for key in (key for key in TEXTS if key not in _known(raw, StudyPlan, study)):
-        raise InputError(f'{study}: {key} is missing; write it at the top, {key} = "..."')
+    if missing := [key for key in TEXTS if key not in _known(raw, StudyPlan, study)]:
+        verb = "are" if missing[1:] else "is"
+        raise InputError(f'{study}: {" and ".join(missing)} {verb} missing; write at the top {missing[0]} = "..."')
     plan = StudyPlan(**raw)
     check_plan(plan, study)
     return plan

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from sparring.attacks import FGSM, HopSkipJump, Learned, Square, Transfer, UniformNoise, Universal, craft
+from sparring.attacks import FGSM, PGD, HopSkipJump, Learned, Square, Transfer, UniformNoise, Universal, craft
 from sparring.attacks.freezing import frozen
 from sparring.attacks.losses import succeeded
 from sparring.core.randomness import seeded
@@ -27,7 +27,9 @@ def guessing(subject: Subject) -> Finding:
         return Finding("not run", "all examples are of one class")
     evidence = f"{right:.1%} of the clean examples are right, {named:.1%} are of the most frequent class"
     if right <= named:
-        return Finding("warn", f"{evidence}: no better than guessing, so robustness says nothing")
+        told, most = subject.bout.worst.shape[1], int(y.max()) + 1
+        fewer = f" (the model has {told} classes, the labels {most}: are they in its order?)" if told > most else ""
+        return Finding("warn", f"{evidence}: no better than guessing{fewer}, so robustness says nothing")
     return Finding("passed", evidence)
 
 
@@ -43,12 +45,20 @@ def many_steps(subject: Subject) -> Finding:
     alone = int(only_one.sum())
     evidence = f"{alone} examples fall to one step alone, {only_many} to many alone"
     if alone > only_many and mcnemar_p(alone, only_many) < SIGNIFICANT:
-        text = f"{evidence}: the attacks of many steps fail"
+        text = f"{evidence}: the attacks of many steps fail{_short_of_the_ball(subject)}"
         return Finding("fail", text, subject.named(only_one.nonzero().squeeze(1)), "apgd(loss='dlr')")
     left, rest = (float((subject.bout.right & ~fallen).float().mean()) for fallen in (one, many))
     if left - rest > FLATTERS and mcnemar_p(alone, only_many) < SIGNIFICANT:
         return Finding("note", f"FGSM leaves {left:.1%} but many steps {rest:.1%}: FGSM's figure is no robustness")
     return Finding("passed", evidence)
+
+
+def _short_of_the_ball(subject: Subject) -> str:
+    """Say which attacks cannot reach eps by all of their steps."""
+    for each in subject.attacks:
+        if isinstance(each, PGD) and (reach := each.steps * each.rel_step_size) < 1:
+            return f"; the {each.steps} steps of {each.name} reach {reach:.2g} eps in all: set rel_step_size"
+    return ""
 
 
 def label_leaking(subject: Subject) -> Finding:
