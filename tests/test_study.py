@@ -244,7 +244,7 @@ def test_a_claim_may_be_a_range_or_set_two_figures_of_a_row_against_each_other(t
         ('title = "A small study"\n', "", "title is missing"),
         ('name = "small"\n', "", 'name is missing; write at the top name = "..."'),
         (
-            'name = "small"\ntitle = "A small study"\npaper = "none"\nsummary = "Does it run?"\n',
+            'name = "small"\ntitle = "A small study"\n',
             "",
             'name and title are missing; write at the top name = "..."',
         ),

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import sparring.report
+from sparring.core.results import Estimate
 from sparring.report.format import TIMES
 
 CHROMIUM = shutil.which("chromium")
