@@ -373,7 +373,9 @@ def test_batch_norm_on_one_image_at_a_time_is_refused_whatever_its_kind(tmp_path
 
 
 def test_batch_norm_on_one_image_is_let_be_where_nothing_trains(tmp_path: Path) -> None:
-    fit(recipe(model="resnet18(width=4)", limit=1, epochs=0), runs=tmp_path, quiet=True)
+    fitted = fit(recipe(model="resnet18(width=4)", limit=1, epochs=0), runs=tmp_path, quiet=True)
+    assert fitted.run.path.name.startswith("digits-resnet18-")
+    assert "standard" not in fitted.run.path.name
 
 
 class Dropping(nn.Module):

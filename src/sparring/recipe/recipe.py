@@ -94,8 +94,9 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """A short name for folders and progress lines."""
-        return "-".join(part.name for part in (self.data, self.model, self.trainable) if part is not None)
+        """A short name for folders and progress lines; of a network as it comes, no defence's."""
+        trained = None if not self.epochs and self.trainable == Standard() else self.trainable
+        return "-".join(part.name for part in (self.data, self.model, trained) if part is not None)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
