@@ -24,7 +24,17 @@ from torch import nn
 from sparring.core import records, results
 from sparring.core.errors import InputError
 from sparring.core.files import PART, replacing, sweep
-from sparring.core.results import Attacked, Confidence, Curve, CurvePoint, Estimate, Evaluation, Flag, Provenance
+from sparring.core.results import (
+    Attacked,
+    Checked,
+    Confidence,
+    Curve,
+    CurvePoint,
+    Estimate,
+    Evaluation,
+    Flag,
+    Provenance,
+)
 from sparring.core.study_results import EpochMetrics, Figure, Finding, Row, Search, StudyResult, Trial
 from sparring.training.runs import Run
 
@@ -234,6 +244,22 @@ def test_a_figure_is_reproduced_within_its_tolerance_or_nothing_is_said(
     published: float | None, tolerance: float | None, reproduced: bool | None
 ) -> None:
     assert Figure("f", published, estimate(0.5), None, tolerance).reproduced is reproduced
+
+
+def test_a_verdict_prints_as_a_few_lines_and_what_stands_against_it_the_gravest_first() -> None:
+    """It printed 8,000 characters."""
+    flags = (Flag("noise", "note", "n"), Flag("converged", "warn", "slow"), Flag("black box", "fail", "fell"))
+    audit = (Checked("noise", "note", ""),)
+    record = replace(evaluation("net"), clean=Estimate(0.8, 0.75, 0.85, 40), flags=flags, audit=audit)
+    lines = str(record).splitlines()
+    assert lines[0] == "net on digits() (test, 10 examples), linf(eps=inf)"
+    assert lines[1].endswith("80.0% (95 %: 75.0% to 85.0%)")
+    assert lines[3].endswith(" no")
+    assert lines[4:] == ["FAIL  black box: fell", "WARN  converged: slow"]
+    assert str(replace(record, flags=flags[:2])).splitlines()[3].endswith(" yes")
+    assert str(replace(record, flags=(), audit=())).splitlines()[3].endswith("unknown, for it was not audited")
+    alone = Estimate(0.5, NAN, NAN, 1)  # of one training
+    assert str(replace(record, robust=alone)).splitlines()[2].endswith(" 50.0%")
 
 
 # ---------------------------------------------------------------------------------------------------- damaged records

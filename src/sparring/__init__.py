@@ -4,7 +4,7 @@
 
     fitted = sparring.fit("recipe.toml")
     verdict = sparring.evaluate(fitted.model, "mnist()", "linf(0.3)")
-    print(verdict.clean, verdict.robust)
+    print(verdict)
 
 Every place that takes a component takes its call string too. Importing this package does not import torch.
 """

@@ -1,5 +1,6 @@
 """What was measured, as frozen dataclasses; `core/records.py` writes and reads them. No torch: reports open fast."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -207,6 +208,20 @@ class Evaluation:
     schema_version: int = SCHEMA_VERSION
     arrays: Arrays = field(default_factory=dict, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        """Return the verdict in a few lines: what was judged, both accuracies, whether to trust them, and why not."""
+        failed = any(flag.severity == "fail" for flag in self.flags)
+        trust = "yes" if self.trustworthy else "no" if failed else "unknown, for it was not audited"
+        against = [flag for kind in ("fail", "warn") for flag in self.flags if flag.severity == kind]
+        lines = (
+            f"{self.model} on {self.data} ({self.split}, {self.examples or self.robust.n} examples), {self.threat}",
+            f"clean accuracy   {_percent(self.clean)}",
+            f"robust accuracy  {_percent(self.robust)}",
+            f"trustworthy      {trust}",
+            *(f"{flag.severity.upper()}  {flag.check}: {flag.message}" for flag in against),
+        )
+        return "\n".join(lines)
+
     @property
     def curve(self) -> Curve | None:
         """Accuracy against eps in the worst case; None if none was drawn."""
@@ -229,3 +244,8 @@ class Evaluation:
         from sparring.core import records
 
         return records.load(Evaluation, Path(path))
+
+
+def _percent(share: Estimate) -> str:
+    interval = "" if math.isnan(share.low) else f" (95 %: {share.low:.1%} to {share.high:.1%})"
+    return f"{share.value:.1%}{interval}"
