@@ -11,6 +11,7 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+import sparring
 from sparring.attacks import Crafting
 from sparring.cli import main
 from sparring.core.errors import InputError
@@ -85,7 +86,9 @@ def test_what_cannot_be_compared_is_said() -> None:
         (replace(second, arrays={**second.arrays, "ids": second.arrays["ids"] + 1000}), "no example in common"),
     ):
         with pytest.raises(InputError, match=says):
-            compare(first, wrong)
+            sparring.compare(first, wrong)
+    with pytest.raises(InputError, match=r"^compare: expected two verdicts, not str; Evaluation.load"):
+        sparring.compare(first, "own.json")  # type: ignore[arg-type]
 
 
 def test_the_command_compares_two_runs(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sparring.core.results import Estimate, Evaluation
     from sparring.core.threat import L1, L2, Linf, ThreatModel
     from sparring.evaluation import evaluate
+    from sparring.evaluation.compare import compare
     from sparring.models.saved import load
     from sparring.recipe import Recipe, fit, harden
     from sparring.studies import run_study
@@ -35,6 +36,7 @@ _HOMES = {
     "L2": "sparring.core.threat",
     "Linf": "sparring.core.threat",
     "ThreatModel": "sparring.core.threat",
+    "compare": "sparring.evaluation.compare",
     "evaluate": "sparring.evaluation",
     "Recipe": "sparring.recipe",
     "fit": "sparring.recipe",
@@ -57,6 +59,7 @@ __all__ = [
     "ThreatModel",
     "TrainingError",
     "attacks",
+    "compare",
     "data",
     "defences",
     "evaluate",

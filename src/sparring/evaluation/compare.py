@@ -33,10 +33,15 @@ class Compared:
 def compare(first: Evaluation, second: Evaluation) -> tuple[Compared, ...]:
     """Compare two evaluations example by example, on those that both have, under the attacks that both have.
 
-    Raises InputError if data, split, threat, the statistics of batch norm or what attacks were limited to differ, if
-    they share no example or no attack, if an example is another image in one than in the other, or if the flags of
-    single examples are not at hand (a record read without its arrays).
+    Raises InputError if one is no verdict, if data, split, threat, the statistics of batch norm or what attacks were
+    limited to differ, if they share no example or no attack, if an example is another image in one than in the other,
+    or if the flags of single examples are not at hand (a record read without its arrays).
     """
+    both: tuple[object, ...] = first, second
+    for given in both:
+        if not isinstance(given, Evaluation):
+            kind = type(given).__name__
+            raise InputError(f"compare: expected two verdicts, not {kind}; Evaluation.load(path) reads a file")
     for what, one, other in (
         ("data", first.data, second.data),
         ("split", first.split, second.split),
