@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 import pytest
 
 import sparring.report
+from sparring.core.errors import InputError
 from sparring.core.statistics import share
 from sparring.core.study_results import Figure, Repeat
 from sparring.report import beside, charts, format, html, panels
@@ -219,6 +220,52 @@ def test_writing_twice_gives_the_same_bytes(written, result, tmp_path):
     assert len(figures) == 14
     for figure in figures:
         assert (tmp_path / "figures" / figure.name).read_bytes() == figure.read_bytes(), figure.name
+
+
+def test_verdicts_are_set_side_by_side_by_their_names_or_their_models(make_row, monkeypatch, tmp_path):
+    monkeypatch.setattr("sparring.report.figures.write", lambda result, folder: None)
+    one, other = (replace(make_row("a", right).evaluation, threat="linf(0.1)") for right in (300, 200))
+
+    def shown(given: object) -> str:
+        return words(Page(sparring.report.write(given, tmp_path).read_text(encoding="utf-8")))
+
+    page = shown({"mine": one, "theirs": other})
+    assert "Evaluations side by side" in page
+    assert "On digits(), test." in page
+    assert {"mine", "theirs"} <= set(page.split())
+    page = shown([replace(one, model="first"), replace(other, model="second")])
+    assert {"first", "second"} <= set(page.split())
+    page = shown((one, replace(one, threat="linf(0.2)")))  # of one model, told apart by the threat
+    assert "cnn(), linf(0.1)" in page
+    assert "cnn(), linf(0.2)" in page
+    assert "Evaluation of mine" in shown({"mine": one})
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "there is no verdict"),
+        ([], "there is no verdict"),
+        (3, "expected a study's result or verdicts, not int"),
+        ("own.json", "not str; Evaluation.load"),
+        ({"a": "own.json"}, "not str; Evaluation.load"),
+    ],
+)
+def test_what_is_no_verdict_is_refused_in_one_line(given, said, tmp_path):
+    refused(given, said, tmp_path)
+
+
+def test_verdicts_without_a_name_of_their_own_are_refused(make_row, tmp_path):
+    verdict = make_row("a").evaluation
+    refused({3: verdict}, "name must be a text, not 3", tmp_path)
+    refused([verdict] * 2, r"two verdicts are of cnn\(\), linf.* give them names", tmp_path)
+
+
+def refused(given, said, tmp_path):
+    with pytest.raises(InputError, match=f"^report: .*{said}") as caught:
+        sparring.report.write(given, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -1,6 +1,7 @@
 """Records of a study: the evaluations of its rows, the figures beside the paper's, its searches and its verdicts."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sparring.core.results import SCHEMA_VERSION, Arrays, Calibration, Curve, Estimate, Evaluation, Provenance
@@ -207,8 +208,30 @@ class StudyResult:
     schema_version: int = SCHEMA_VERSION
 
 
-def alone(evaluation: Evaluation) -> StudyResult:
-    """Return a result that holds this one evaluation, so that it can be reported like a study."""
-    row = Row(evaluation.model, "", "", "", (), (), (), evaluation)
-    title, data = f"Evaluation of {evaluation.model}", f"{evaluation.data}, {evaluation.split}"
-    return StudyResult("evaluation", title, "", f"On {data}.", "", (row,), None, (), evaluation.provenance)
+def bare(name: str, evaluation: Evaluation) -> Row:
+    """Return a row of which nothing is known but its evaluation."""
+    return Row(name, "", "", "", (), (), (), evaluation)
+
+
+def side_by_side(rows: Sequence[Row], summary: str = "") -> StudyResult:
+    """Return a result that holds these rows, so that they can be reported like a study; by default it says their data.
+
+    `rows`: at least one. The provenance of several begins with the earliest and takes the seconds of all.
+    """
+    made = [row.evaluation.provenance for row in rows]
+    data = dict.fromkeys(f"{row.evaluation.data}, {row.evaluation.split}" for row in rows)
+    name, title, provenance = "evaluation", f"Evaluation of {rows[0].name}", made[0]
+    if len(rows) > 1:
+        name, title, started = "evaluations", "Evaluations side by side", min(each.started for each in made)
+        provenance = replace(made[0], started=started, seconds=sum(each.seconds for each in made), command="")
+    return StudyResult(name, title, "", summary or f"On {'; '.join(data)}.", "", tuple(rows), None, (), provenance)
+
+
+def distinct(names: Sequence[str], evaluations: Sequence[Evaluation]) -> list[str]:
+    """Return the names, and behind those that are alike what tells their evaluations apart, if anything does."""
+    under = [", ".join((e.threat, *(f"{key}={value}" for key, value in e.means.items()))) for e in evaluations]
+    by = [f"{' and '.join(e.attacked)} on {e.examples} of {e.split}" for e in evaluations]
+    told = list(names)
+    for further in (under, by):
+        told = [name if told.count(name) == 1 else f"{name}, {more}" for name, more in zip(told, further, strict=True)]
+    return told
