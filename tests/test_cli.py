@@ -99,6 +99,8 @@ def test_evaluate_prints_a_table_and_writes_a_record(trained: Path) -> None:
     assert "worst case" in done.stdout
     record = json.loads(sparring_says(*arguments, "--json").stdout)
     assert record["robust"]["n"] == 50
+    by_name = sparring_says("evaluate", trained.name, *arguments[2:], "--json", cwd=trained.parents[1])
+    assert json.loads(by_name.stdout) == record  # as a run is named elsewhere, below runs/
     assert list(record["attacked"]) == ["fgsm()"]
     report = sparring_says("report", str(trained), "--out", str(trained / "report"))
     assert report.returncode == 0, report.stderr

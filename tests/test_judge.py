@@ -1,14 +1,17 @@
 """A run is judged on the labels that its model means, however the data names and orders them; strays are no records."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+import sparring
 from sparring.core.errors import InputError
 from sparring.data import Folder, load
-from sparring.recipe import Fitted, Recipe, fit
+from sparring.recipe import Fitted, Recipe, fit, open_run
 from sparring.studies.judge import Judgement, gather, judge
 
 SETTINGS = Judgement("linf(0.01)", ("fgsm()",), curve=(), audit="off")
@@ -57,6 +60,32 @@ def test_what_was_half_written_is_no_record(fitted: Fitted) -> None:
     judge(fitted, load("digits()"), SETTINGS)
     (fitted.run.path / "evaluations" / ".test-linf-abc.json").write_text("{")
     assert gather([fitted.run.path]).rows
+
+
+def said(act: Callable[[], object]) -> str:
+    with pytest.raises(InputError) as caught:
+        act()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("opened", [sparring.load, open_run])
+def test_a_run_that_cannot_be_opened_says_why(opened: Callable[[Path], object], fitted: Fitted, tmp_path: Path) -> None:
+    """A folder with a recipe, whose training was stopped before its first checkpoint, was called no run folder."""
+    run = tmp_path / "a run"
+    assert said(lambda: opened(run)) == f"{run}: there is no such file or folder"
+    run.mkdir()
+    assert said(lambda: opened(run)) == f"{run}: no run folder; it has neither a recipe nor a model"
+    shutil.copy(fitted.run.path / "recipe.toml", run)
+    command = f"sparring train '{run}/recipe.toml' --resume --runs {tmp_path}"
+    assert said(lambda: opened(run)) == f"{run}: its training has not finished; go on with: {command}"
+    (run / "model.json").write_text("{")
+    assert said(lambda: opened(run)).startswith(f"{run}/model.json: damaged, not readable as a description (")
+
+
+def test_a_surrogate_that_is_not_there_is_named_with_its_argument(fitted: Fitted) -> None:
+    settings = Judgement("linf(0.01)", ("transfer(surrogate='nope', attack=fgsm())",), curve=(), audit="off")
+    told = said(lambda: judge(fitted, load("digits()"), settings))
+    assert told == "transfer: surrogate: nope: there is no such file or folder"
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63])

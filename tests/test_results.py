@@ -266,7 +266,7 @@ def test_a_verdict_prints_as_a_few_lines_and_what_stands_against_it_the_gravest_
 
 
 def test_a_missing_record_is_refused(tmp_path: Path) -> None:
-    assert "there is no such record" in refusal(lambda: Evaluation.load(tmp_path / "x.json"), tmp_path / "x.json")
+    assert "there is no such file" in refusal(lambda: Evaluation.load(tmp_path / "x.json"), tmp_path / "x.json")
 
 
 def test_a_folder_is_no_record(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_a_folder_is_no_record(tmp_path: Path) -> None:
 def test_a_truncated_record_is_refused(share: float, saved: Path) -> None:
     whole = saved.read_bytes().rstrip()
     saved.write_bytes(whole[: int(share * len(whole))])
-    refusal(lambda: Evaluation.load(saved), saved)
+    assert "damaged, not readable as a record" in refusal(lambda: Evaluation.load(saved), saved)
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,10 @@ def test_a_missing_field_is_refused(field: str, saved: Path) -> None:
 
 
 def test_a_record_of_another_kind_is_refused(saved: Path, tmp_path: Path) -> None:
-    refusal(lambda: records.load(StudyResult, saved), saved)
-    records.save(study(), tmp_path / "study.json")
-    refusal(lambda: Evaluation.load(tmp_path / "study.json"), tmp_path / "study.json")
+    assert "holds one verdict, not a study's" in refusal(lambda: records.load(StudyResult, saved), saved)
+    other = tmp_path / "study.json"
+    records.save(study(), other)
+    assert "holds a study's results, not one verdict" in refusal(lambda: Evaluation.load(other), other)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.95])

@@ -258,7 +258,7 @@ def test_what_does_not_belong_together_is_not_joined(result: tuple[StudyResult, 
         join_study(game, [alone, folder / "out"], out=out)
     with pytest.raises(InputError, match="its study is 'game', not 'demo'"):
         join_study("demo", [alone], out=out)
-    with pytest.raises(InputError, match="there is no such record"):
+    with pytest.raises(InputError, match="there is no such file or folder"):
         join_study(game, [folder / "nowhere.json"], out=out)
     run_study(game, changes={"seed": 5, "attacked": 30}, runs=folder / "runs", out=folder / "fewer", quiet=True)
     with pytest.raises(InputError, match="row 'vanilla' was judged otherwise"):

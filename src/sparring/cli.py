@@ -87,7 +87,7 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder; or a model's call string, with --data, as it comes.")],
+    model: Annotated[str, typer.Argument(help="A run folder, or its name; or a model's call string, with --data.")],
     threat: Annotated[str, typer.Option("--threat", help='How far an image may be moved, such as "linf(8/255)".')],
     attack: Annotated[
         list[str] | None,
@@ -137,11 +137,12 @@ def evaluate(
     from sparring.recipe import Recipe, as_it_comes, open_run
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
+    from sparring.training.runs import Run
 
     if "(" in model and not Path(model).exists():
         fitted = as_it_comes(model, data, runs=runs, device=device)
     else:
-        fitted = open_run(model, trust=trust, device=device)
+        fitted = open_run(Run.find(model, runs).path, trust=trust, device=device)
     if strict and audit == "off":
         raise InputError("--strict: with --audit off nothing is audited, and so nothing trusted; leave one of them out")
     source = SOURCES.parse(data) if data else Recipe.read(fitted.run.path / "recipe.toml").data

@@ -145,7 +145,7 @@ def test_runs_that_cannot_serve_are_named_in_one_line(runs: Path) -> None:
     def given(**changes: object) -> EnsembleAdversarial:
         return EnsembleAdversarial(**{"attack": FGSM(), "threat": Linf(0.1), "surrogates": NAMES, **changes})
 
-    with pytest.raises(InputError, match=r"nowhere: no run folder$"):
+    with pytest.raises(InputError, match=r"^ensemble_adversarial: surrogates: nowhere: there is no such"):
         given(surrogates=("run-a", "nowhere")).init(setup(runs))
     message = r"^ensemble_adversarial: run-a is of 10 classes of images \(1, 8, 8\); the data has 4 of \(1, 8, 8\)$"
     with pytest.raises(InputError, match=message):

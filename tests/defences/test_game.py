@@ -262,7 +262,7 @@ def test_a_perturber_for_other_images_or_of_another_make_is_refused_in_one_line(
         wrong.init(replace(setup(), runs=tmp_path))
     with pytest.raises(InputError, match="no perturber was trained"):
         load_perturber(play_standard(tmp_path).run.path)
-    with pytest.raises(InputError, match="no perturber is at hand for 'elsewhere'"):
+    with pytest.raises(InputError, match=r"^learned: run: no perturber is at hand for 'elsewhere'"):
         evaluate(fitted.model, "digits()", "linf(0.1)", "learned(run='elsewhere')", curve=())
     (fitted.run.path / "perturber.safetensors").write_bytes(b"cut short")
     with pytest.raises(InputError, match=r"perturber\.safetensors"):

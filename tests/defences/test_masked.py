@@ -209,7 +209,7 @@ def test_bad_settings_end_in_one_clear_line(call: str, said: str) -> None:
         ("defense_vae(model='told')", "told is conditional"),
         ("defense_gan(model='autoencoder')", "autoencoder draws no images"),
         ("defense_vae(model='clean')", "no generative model"),
-        ("defense_vae(model='nowhere')", "no run folder"),
+        ("defense_vae(model='nowhere')", "^defense_vae: model: nowhere: there is no such file or folder$"),
     ],
 )
 def test_models_that_cannot_serve_are_refused(mask: str, said: str, runs: Path) -> None:

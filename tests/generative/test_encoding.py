@@ -67,7 +67,7 @@ def test_it_goes_on_to_the_same_bits(at: int, same_after_a_break: Callable[[Reci
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        ("encoding(model='nowhere')", "no run folder"),
+        ("encoding(model='nowhere')", "^encoding: model: nowhere: there is no such file or folder$"),
         ("encoding(model='plain', width=0)", "width must be at least 1"),
         ("encoding(model='plain', pixels=-1)", "pixels is a weight of at least 0"),
     ],

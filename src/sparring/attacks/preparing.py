@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sparring.attacks.base import Attack
 from sparring.attacks.learned import Learned
 from sparring.attacks.transfer import Transfer
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.spec import Component
 from sparring.core.threat import ThreatModel
 from sparring.models.perturber import PerturberNetwork
@@ -38,12 +38,12 @@ class LearnedAttack(Attack, ABC):
 
 def no_surrogate(name: str) -> nn.Module:
     """Refuse: nothing here can open a run folder; from a module, make `Transfer.of(module, attack=...)`."""
-    raise InputError(f"transfer: no model is at hand for {name!r}; use Transfer.of(model, attack=..., name={name!r})")
+    raise InputError(f"no model is at hand for {name!r}; use Transfer.of(model, attack=..., name={name!r})")
 
 
 def no_perturber(name: str) -> PerturberNetwork:
     """Refuse, as `no_surrogate` does; from a network, use `Learned.with_network`."""
-    raise InputError(f"learned: no perturber is at hand for {name!r}; use Learned(run={name!r}).with_network(network)")
+    raise InputError(f"no perturber is at hand for {name!r}; use Learned(run={name!r}).with_network(network)")
 
 
 def opened(
@@ -59,9 +59,11 @@ def opened(
     """
     found: Component = part
     if isinstance(found, Learned) and found.network is None:
-        found = found.with_network(load_perturber(found.run))
+        with naming("learned: run"):
+            found = found.with_network(load_perturber(found.run))
     if isinstance(found, Transfer) and found.model is None:
-        found = found.with_model(load(found.surrogate))
+        with naming("transfer: surrogate"):
+            found = found.with_model(load(found.surrogate))
     found = _with_inner(found, Component, lambda inner: opened(inner, load=load, load_perturber=load_perturber))
     assert isinstance(found, type(part))
     return found

@@ -13,7 +13,7 @@ from cattrs import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.preconf.json import make_converter
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, missing
 from sparring.core.files import replacing
 from sparring.core.results import SCHEMA_VERSION, Evaluation
 from sparring.core.study_results import GenerativeRow, Row, StudyResult
@@ -58,17 +58,24 @@ def save(record: Evaluation | StudyResult, path: Path) -> None:
 def load(kind: type[R], path: Path) -> R:
     """Read a record of `kind`; raises InputError, naming the file, if it is missing or no such record."""
     raw = _raw(path)
+    if (kind is StudyResult) is not _of_study(raw):
+        holds, wanted = ("a study's results", "one verdict") if _of_study(raw) else ("one verdict", "a study's results")
+        raise InputError(f"{path}: holds {holds}, not {wanted}")
     try:
         record = _converter.structure(raw, kind)
     except BaseValidationError as error:
-        raise InputError(f"{path}: not a {kind.__name__} record ({error.exceptions[0]})") from None
+        raise InputError(f"{path}: damaged, not readable as a record ({error.exceptions[0]})") from None
     _read_arrays(record, _beside(path), raw.get(STAMP))
     return record
 
 
 def load_any(path: Path) -> Evaluation | StudyResult:
     """Read a record of either kind; raises InputError as `load` does."""
-    return load(StudyResult, path) if "rows" in _raw(path) else load(Evaluation, path)
+    return load(StudyResult, path) if _of_study(_raw(path)) else load(Evaluation, path)
+
+
+def _of_study(raw: dict[str, Any]) -> bool:
+    return "rows" in raw
 
 
 def _raw(path: Path) -> dict[str, Any]:
@@ -76,9 +83,9 @@ def _raw(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such record") from None
+        raise missing(path) from None
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable record ({error})") from None
+        raise InputError(f"{path}: damaged, not readable as a record ({error})") from None
     version = raw.get("schema_version") if isinstance(raw, dict) else None
     if version != SCHEMA_VERSION:
         raise InputError(f"{path}: schema_version is {version!r}, this Sparring reads {SCHEMA_VERSION}; evaluate again")
@@ -119,4 +126,5 @@ def _read_arrays(record: Evaluation | StudyResult, path: Path, stamp: str | None
             for place, part in _with_arrays(record):
                 part.arrays.update({key.removeprefix(place): stored[key] for key in stored if key.startswith(place)})
     except DAMAGED as error:
-        raise InputError(f"{path}: not readable as arrays ({error}); delete it to read the record alone") from None
+        told = f"{path}: damaged, not readable as arrays ({error}); delete it to read the record alone"
+        raise InputError(told) from None

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparring.attacks import Attack, craft
 from sparring.attacks.freezing import Statistics
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Setup, State
 from sparring.defences.adversarial import Adversarial
@@ -45,7 +45,8 @@ class EnsembleAdversarial(OneNetwork):
         where = next(state.learners["classifier"].network.parameters()).device
         for name in self.surrogates:
             run = Run.find(name, setup.runs)
-            state.networks[name] = load(run.path).to(where)
+            with naming(f"{self.name}: surrogates"):
+                state.networks[name] = load(run.path).to(where)
             setup.check_alike(run.read_description(), f"ensemble_adversarial: {name}")
         return state
 

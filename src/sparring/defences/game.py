@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sparring.attacks.freezing import Statistics, frozen
 from sparring.attacks.losses import cross_entropy
 from sparring.attacks.oracle import Oracle
-from sparring.core.errors import InputError, TrainingError
+from sparring.core.errors import InputError, TrainingError, naming
 from sparring.core.threat import ThreatModel
 from sparring.core.trainable import Learner, Setup, State
 from sparring.defences.base import Defence, accuracy
@@ -70,7 +70,8 @@ class Game(Defence):
             take_over(classifier, Run.find(self.defender, setup.runs), setup, f"{self.name}: defender")
         perturber = self.perturber.build(setup.shape).to(next(classifier.parameters()).device)
         if self.adversary:
-            begin = load_perturber(Run.find(self.adversary, setup.runs).path)
+            with naming(f"{self.name}: adversary"):
+                begin = load_perturber(Run.find(self.adversary, setup.runs).path)
             if (begin.about, begin.shape) != (self.perturber, setup.shape):
                 raise InputError(
                     f"{self.name}: the adversary of {self.adversary} is {begin.about!r} for images {begin.shape}, not "

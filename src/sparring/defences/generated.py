@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.trainable import Setup, State
 from sparring.defences.supplied import ONE_HOT, Supplied
 from sparring.generative import GenerativeNetwork
@@ -30,7 +30,8 @@ class Generated(Supplied):
     def init(self, setup: Setup) -> State:
         state = super().init(setup)
         run = Run.find(self.model, setup.runs)
-        network = load_generative(run.path).to(setup.device)
+        with naming(f"{self.name}: model"):
+            network = load_generative(run.path).to(setup.device)
         if not network.about.conditional:
             raise InputError(f"generated: {self.model} is not conditional: nobody could label what it draws")
         setup.check_alike(run.read_description(), f"generated: {self.model}")

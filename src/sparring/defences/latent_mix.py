@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.threat import TINY
 from sparring.core.trainable import Setup, State
 from sparring.data import Split
@@ -45,7 +45,8 @@ class LatentMix(Supplied):
     def init(self, setup: Setup) -> State:
         state = super().init(setup)
         run = Run.find(self.model, setup.runs)
-        network = load_generative(run.path).to(setup.device)
+        with naming(f"{self.name}: model"):
+            network = load_generative(run.path).to(setup.device)
         if network.about.conditional:
             setup.check_alike(run.read_description(), f"latent_mix: {self.model}")
         split = Split(*(part.cpu() for part in setup.training()))

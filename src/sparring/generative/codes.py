@@ -8,6 +8,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from sparring.core.errors import naming
 from sparring.core.files import alone
 from sparring.core.fingerprint import fingerprint
 from sparring.core.progress import track
@@ -50,7 +51,8 @@ def codes_of(model: str, split: Split, recovery: Recovery, *, runs: Path, device
     classifier = None
     seen = [Run.find(recovery.classifier, runs)] if recovery.classifier else []
     for of in seen:
-        classifier = load(of.path).to(device)
+        with naming("recovery: classifier"):
+            classifier = load(of.path).to(device)
     key = _key([run, *seen], split, f"{VERSION} {PART} {recovery!r} {seed}")
     folder = run.path / "codes" / key[:16]
     parts = torch.split(torch.arange(len(split)), PART)

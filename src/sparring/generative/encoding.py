@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.trainable import Setup, State
 from sparring.generative.base import Generative, GenerativeNetwork
 from sparring.generative.networks import quick
@@ -37,7 +37,8 @@ class Encoding(Generative):
 
     def init(self, setup: Setup) -> State:
         run = Run.find(self.model, setup.runs)
-        network = load_generative(run.path)
+        with naming(f"{self.name}: model"):
+            network = load_generative(run.path)
         setup.check_alike(run.read_description(), f"encoding: {self.model}")
         network = network.with_encoder(self.width).to(setup.device)
         quick(network)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.randomness import seeded
 from sparring.core.trainable import Setup
 from sparring.models import MODELS, assemble
@@ -58,7 +58,8 @@ def take_over(classifier: nn.Module, run: Run, setup: Setup, where: str) -> None
 
     Weights alone do not tell: an activation, say, has none.
     """
-    about = run.read_description()
+    with naming(where):
+        about = run.read_description()
     for name, wanted in setup.description.items():
         if about.get(name) != wanted:
             raise InputError(

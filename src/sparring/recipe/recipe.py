@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import tomli_w
 
 from sparring.core.call import literal
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, missing
 from sparring.core.randomness import check_seed
 from sparring.core.spec import Component, convert_fields, suggest
 from sparring.data import Source
@@ -104,7 +104,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        raise missing(path) from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable TOML file ({error})") from None
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import pickle
+import shlex
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, missing
 from sparring.core.files import replacing
 from sparring.core.study_results import EpochMetrics
 from sparring.core.tensors import save_tensors
@@ -55,6 +56,21 @@ class Run:
         """Whether there is a checkpoint to go on from."""
         return (self.path / "checkpoint.pt").is_file()
 
+    def _check(self) -> None:
+        """Raise InputError unless this is a run folder, whose training may not have finished."""
+        if not self.path.exists():
+            raise missing(self.path)
+        if not (self.finished or self.begun or (self.path / "recipe.toml").is_file()):
+            raise InputError(f"{self.path}: no run folder; it has neither a recipe nor a model")
+
+    def check_finished(self) -> None:
+        """Raise InputError, in words that are the same everywhere, unless training came to its end here."""
+        self._check()
+        if not self.finished:
+            recipe, runs = str(self.path / "recipe.toml"), str(self.path.parent)
+            command = shlex.join(["sparring", "train", recipe, "--resume", "--runs", runs])
+            raise InputError(f"{self.path}: its training has not finished; go on with: {command}")
+
     def write_recipe(self, text: str) -> None:
         """Write the recipe; raises InputError if the folder holds another one."""
         path = self.path / "recipe.toml"
@@ -81,10 +97,12 @@ class Run:
 
     def read_recipe(self) -> str:
         """Return the recipe's TOML text; raises InputError if this is no run folder."""
+        self._check()
+        path = self.path / "recipe.toml"
         try:
-            return (self.path / "recipe.toml").read_text(encoding="utf-8")
+            return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path}: damaged, or no run folder (recipe.toml: {error})") from None
+            raise InputError(f"{path}: damaged, not readable as a recipe ({error})") from None
 
     def write_checkpoint(self, content: dict[str, Any]) -> None:
         """Write what training needs to go on to the same bits."""
@@ -100,7 +118,8 @@ class Run:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise InputError(f"{path}: not a readable checkpoint ({reason}); delete it to start again") from None
+            told = f"{path}: damaged, not readable as a checkpoint ({reason}); delete it to start again"
+            raise InputError(told) from None
         if not isinstance(content, dict):
             raise InputError(f"{path}: damaged, no checkpoint of a training; delete it to start again")
         return content
@@ -135,14 +154,12 @@ class Run:
 
     def read_description(self) -> dict[str, Any]:
         """Read what the deployed model is; raises InputError if the run is not finished."""
+        self.check_finished()
         path = self.path / "model.json"
-        if not path.exists():
-            state = "its training has not finished; go on with --resume" if self.begun else "no run folder"
-            raise InputError(f"{self.path}: {state}")
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise InputError(f"{path}: damaged, not readable ({error})") from None
+            raise InputError(f"{path}: damaged, not readable as a description ({error})") from None
         if not (isinstance(content, dict) and _sound(content)):
             raise InputError(f"{path}: damaged, not a description of a model")
         return {name: value for name, value in content.items() if name != MADE}

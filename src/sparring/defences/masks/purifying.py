@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.trainable import Setup
 from sparring.generative import GenerativeNetwork
 from sparring.generative.saved import blank_generative, load_generative
@@ -31,7 +31,8 @@ class Purifying(Mask):
         return Purifier(network)
 
     def fit(self, setup: Setup) -> nn.Module:
-        network = load_generative(Run.find(self.model, setup.runs).path)
+        with naming(f"{self.name}: model"):
+            network = load_generative(Run.find(self.model, setup.runs).path)
         if network.shape != setup.shape:
             raise InputError(f"{self.name}: {self.model} draws images {network.shape}, and the data has {setup.shape}")
         if network.about.conditional:
