@@ -20,7 +20,7 @@ from torch import nn
 
 import sparring
 from sparring.core.errors import InputError, TrainingError
-from sparring.core.trainable import State
+from sparring.core.trainable import Setup, State
 from sparring.data import Dataset, Split, load
 from sparring.defences import Standard
 from sparring.models import MLP, ConvNet
@@ -467,11 +467,57 @@ def test_training_on_nothing_is_refused(tmp_path: Path) -> None:
         fit(nothing, runs=tmp_path / "runs", quiet=True)
 
 
-def test_what_cannot_begin_leaves_no_recipe_behind(tmp_path: Path) -> None:
-    refused = recipe(model="lenet()", epochs=1)
+class Refuses(Standard):
+    def init(self, setup: Setup) -> State:
+        raise ValueError("a fault of one's own")
+
+
+@pytest.mark.parametrize(
+    ("changes", "device"),
+    [
+        ({"model": "lenet()"}, "cpu"),
+        ({"model": "external('no_such_module:net')"}, "cpu"),
+        ({}, "tpu"),
+        ({"defence": Refuses()}, "cpu"),
+    ],
+)
+def test_what_cannot_begin_leaves_nothing_behind(changes: dict[str, object], device: str, tmp_path: Path) -> None:
+    """A run folder was left that held a lock and nothing else."""
+    with pytest.raises((InputError, ValueError)):
+        fit(recipe(epochs=1, **changes), runs=tmp_path / "runs", device=device, quiet=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_training_on_images_of_ones_own_leaves_nothing_behind(tmp_path: Path) -> None:
+    for name in ("a/1.png", "b/1.png", "a/2.png", "b/2.png"):
+        (tmp_path / "own" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8)).save(tmp_path / "own" / name)
+    data = f"folder({str(tmp_path / 'own')!r}, test=0.5, validation=0)"
     with pytest.raises(InputError):
-        fit(refused, runs=tmp_path, quiet=True)
-    assert not (run_of(refused, tmp_path).path / "recipe.toml").exists()
+        fit(recipe(data=data, model="lenet()"), runs=tmp_path / "runs", quiet=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_was_there_before_stays_when_training_is_refused(tmp_path: Path) -> None:
+    place = run_of(recipe(model="lenet()"), tmp_path).path
+    place.mkdir()
+    with pytest.raises(InputError):
+        fit(recipe(model="lenet()"), runs=tmp_path, quiet=True)
+    assert place.is_dir()
+
+
+def test_those_that_wait_stay_alone_when_the_first_takes_its_folder_away(tmp_path: Path) -> None:
+    """Each makes the folder anew, and writes down when it comes and goes; a lock on a removed file would let two in."""
+    code = (
+        "import sys, time; from pathlib import Path; from sparring.core.files import alone\n"
+        "for _ in range(20):\n"
+        "    with alone(Path(sys.argv[1]) / 'new' / 'training'):\n"
+        "        (Path(sys.argv[1]) / 'in').touch(exist_ok=False); time.sleep(0.002)\n"
+        "        (Path(sys.argv[1]) / 'in').unlink()\n"
+    )
+    others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
+    assert [other.wait() for other in others] == [0, 0, 0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_a_kill_left_half_written_is_swept(tmp_path: Path) -> None:

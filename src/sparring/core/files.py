@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -14,6 +14,7 @@ from sparring.core.errors import InputError
 
 log = logging.getLogger("sparring")
 PART = ".part"  # of what is being written
+TRIES = 10  # to make a folder that others take away
 
 
 @contextmanager
@@ -53,22 +54,40 @@ def sweep(folder: Path) -> None:
 def alone(place: Path, *, busy: str = "") -> Iterator[None]:
     """Let in one process at a time of those that name this place; others wait, and say why if there is a `busy` line.
 
+    A folder that was made for the lock, and in which nothing else was written, is removed again.
     Raises InputError where its folder cannot be written.
     """
-    lock = FileLock(place.with_name(f".{place.name}.lock"))
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(blocking=not busy)
-        except Timeout:
-            log.warning("%s", busy)
-            lock.acquire()
-    except OSError as error:
-        raise _refusal(place, error) from error
+    lock = place.with_name(f".{place.name}.lock")
+    held = FileLock(lock)
+    made = _enter(held, place, busy)
     try:
         yield
     finally:
-        lock.release()
+        with suppress(OSError):
+            if made and [path.name for path in place.parent.iterdir()] == [lock.name]:
+                lock.unlink()  # while it is held: who waits for it then finds that it is gone, and makes it anew
+        held.release()
+        with suppress(OSError):
+            for folder in made:
+                folder.rmdir()
+
+
+def _enter(held: FileLock, place: Path, busy: str) -> list[Path]:
+    """Take the lock, and return the folders that had to be made for it, the innermost first."""
+    for left in reversed(range(TRIES)):
+        made = [folder for folder in place.parents if not folder.exists()]
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                held.acquire(blocking=not busy)
+            except Timeout:
+                log.warning("%s", busy)
+                held.acquire()
+            return made
+        except OSError as error:  # it may be missing because who was in had made the folder, and took it away
+            if not (isinstance(error, FileNotFoundError) and left):
+                raise _refusal(place, error) from error
+    raise AssertionError("the last try returns or raises")
 
 
 def _refusal(path: Path, error: OSError) -> InputError:

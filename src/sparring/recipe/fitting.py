@@ -66,9 +66,11 @@ def fit(
                         "folder"
                     )
                 sweep(run.path)
-                run.note_images(images)
+                if run.begun:
+                    run.note_images(images)
                 data = dataset or recipe.data.load()
-                _train(recipe, run, data, fabric_on(device, recipe.precision), quiet=quiet, trust=trust)
+                fabric = fabric_on(device, recipe.precision)
+                _train(recipe, run, images, data, fabric, quiet=quiet, trust=trust)
     run.note_images(images)
     return reopened(run, recipe, device=device)
 
@@ -79,8 +81,15 @@ def _images_of(recipe: Recipe, dataset: Dataset) -> str:
     return fingerprint(repr(dataset.classes), (("x", split.x), ("y", split.y), ("ids", split.ids)))
 
 
-def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet: bool, trust: bool) -> None:
-    """Train in a run folder, to its end."""
+def _train(
+    recipe: Recipe, run: Run, images: str, dataset: Dataset, fabric: Fabric, *, quiet: bool, trust: bool
+) -> None:
+    """Train in a run folder, to its end; what is refused leaves nothing there."""
+
+    def begin() -> None:
+        run.note_images(images)
+        run.write_recipe(recipe.to_toml())
+
     split = training_split(recipe, dataset)
     if recipe.epochs and not len(split):
         raise InputError(f"recipe: there is nothing to train on: {recipe.data} leaves no image to {recipe.train_on}")
@@ -98,7 +107,7 @@ def _train(recipe: Recipe, run: Run, dataset: Dataset, fabric: Fabric, *, quiet:
         run=run,
         fabric=fabric,
         monitor=Monitor(recipe.title, quiet=quiet),
-        begin=lambda: run.write_recipe(recipe.to_toml()),
+        begin=begin,
     )
     deployed, companions = trainable.deploy(state), trainable.companions(state)
     networks = {"model": deployed} | {name: network for name, (_, network) in companions.items()}
