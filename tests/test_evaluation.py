@@ -10,6 +10,7 @@ from typing import ClassVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import sparring
 from sparring import evaluate
@@ -150,6 +151,24 @@ def test_a_random_model_is_judged_alike_with_and_without_an_attack() -> None:
     assert found.clean.value > 0.85
     assert abs(found.clean.value - attacked.accuracy.value) < 0.12
     assert not [flag for flag in found.flags if flag.check == "label leaking"]
+
+
+class Counting(TensorDataset):
+    """A dataset that notes what was read."""
+
+    read = 0
+
+    def __getitem__(self, row: int) -> tuple[Tensor, ...]:
+        self.read += 1
+        return super().__getitem__(row)
+
+
+def test_of_a_dataset_of_ones_own_only_the_examples_asked_for_are_read(net: nn.Module, data: SimpleNamespace) -> None:
+    own = Counting(data.x, data.y)
+    found = evaluate(net, own, "linf(0.1)", "fgsm()", examples=5, curve=(), audit="off")
+    assert own.read == found.examples == 5
+    whole = evaluate(net, (data.x, data.y), "linf(0.1)", "fgsm()", examples=5, curve=(), audit="off")
+    assert found.arrays["fingerprints"].tolist() == whole.arrays["fingerprints"].tolist()
 
 
 class Noisy(nn.Module):

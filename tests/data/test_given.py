@@ -1,16 +1,19 @@
 """What may be handed over as data: every form gives the same examples, and what is wrong is named with its row."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils import data as torch_data
 from torch.utils.data import DataLoader, TensorDataset
 
 from sparring.core.errors import InputError
 from sparring.data import Digits, Folder, load
 from sparring.data.dataset import Dataset, to_float
-from sparring.data.given import Examples, examples_of
+from sparring.data.given import Data, Examples, examples_of
 
 X = torch.rand(12, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.arange(12) % 4
@@ -180,6 +183,57 @@ def test_a_dataset_of_pytorch_is_read_whole() -> None:
     given = examples_of(TensorDataset(x, y))
     assert torch.equal(given.x, x)
     assert torch.equal(given.y, y)
+
+
+class Counting(torch_data.Dataset[tuple[Tensor, int]]):
+    """Its images say which they are; it notes what was read."""
+
+    def __init__(self, length: int, bad: int = -1, label: int = -1) -> None:
+        self.length, self.bad, self.label = length, bad, label
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, row: int) -> tuple[Tensor, int]:
+        self.read.append(row)
+        value = 2.0 if row == self.bad else row / self.length
+        return torch.full((1, 2, 2), value), -1 if row == self.label else row % 3
+
+
+class Streaming(torch_data.IterableDataset[tuple[Tensor, int]]):
+    def __len__(self) -> int:
+        return 100
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        return iter(Counting(100)[row] for row in range(100))
+
+
+def test_of_a_dataset_with_a_length_only_the_drawn_examples_are_read() -> None:
+    """A million images were decoded to judge five of them."""
+    data = Counting(1000)
+    some, whole = examples_of(data, count=5, seed=3), examples_of(Counting(1000)).sample(5, seed=3)
+    assert data.read == some.ids.tolist() == whole.ids.tolist()
+    assert torch.equal(some.x, whole.x)
+    assert torch.equal(some.y, whole.y)
+    assert (some.source, some.split) == (whole.source, whole.split)
+
+
+@pytest.mark.parametrize("data", [Streaming(), DataLoader(Counting(100), batch_size=7), (X, Y), "digits()"])
+def test_all_that_is_read_whole_gives_the_same_subset_as_before(data: Data) -> None:
+    assert examples_of(data, count=5, seed=3).ids.tolist() == examples_of(data).sample(5, seed=3).ids.tolist()
+    assert len(examples_of(data, count=5, seed=3)) == 5
+    assert len(examples_of(data, count=5000)) == len(examples_of(data))
+
+
+def test_a_bad_one_among_the_drawn_is_called_by_its_place_in_the_whole() -> None:
+    bad = int(examples_of(Counting(1000), count=5, seed=3).ids[2])
+    with pytest.raises(InputError, match=f"pixels of example {bad} lie"):
+        examples_of(Counting(1000, bad=bad), count=5, seed=3)
+    with pytest.raises(InputError, match=f"label -1 of example {bad} is negative"):
+        examples_of(Counting(1000, label=bad), count=5, seed=3)
+    with pytest.raises(InputError, match="examples: expected at least 1"):
+        examples_of(Counting(1000), count=0)
 
 
 def test_images_that_are_no_tensors_are_refused_in_one_line() -> None:

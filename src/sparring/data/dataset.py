@@ -52,12 +52,8 @@ class Split:
 
     def sample(self, count: int, seed: int) -> Self:
         """Return `count` rows drawn by `seed`, in the split's order; all rows if there are no more than that."""
-        if count < 1:
-            raise InputError(f"examples: expected at least 1, not {count}")
-        if count >= len(self):
-            return self
-        order = torch.randperm(len(self), generator=new_generator(seed))
-        return self.take(order[:count].sort().values)
+        rows = drawn(len(self), count, seed)
+        return self if len(rows) == len(self) else self.take(rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,12 +142,25 @@ def new_generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def check_pixels(x: Tensor, source: str) -> None:
-    """Raise InputError, naming the first bad example and what to do, unless all pixels (N, C, H, W) are in [0, 1]."""
+def drawn(total: int, count: int, seed: int) -> Tensor:
+    """Return which `count` of `total` rows `seed` draws, in order; all if there are no more than that."""
+    if count < 1:
+        raise InputError(f"examples: expected at least 1, not {count}")
+    if count >= total:
+        return torch.arange(total)
+    return torch.randperm(total, generator=new_generator(seed))[:count].sort().values
+
+
+def check_pixels(x: Tensor, source: str, ids: Tensor | None = None) -> None:
+    """Raise InputError, naming the first bad example and what to do, unless all pixels (N, C, H, W) are in [0, 1].
+
+    `ids`: what the examples are called, if not by their places.
+    """
     if x.dtype == torch.uint8 or not x.numel():
         return
     low, high = x.flatten(1).amin(1), x.flatten(1).amax(1)  # amin and amax hand NaN on
-    refuse(~((low >= 0) & (high <= 1)), source, lambda i: _pixel_fault(i, float(low[i]), float(high[i])))
+    names = torch.arange(len(x)) if ids is None else ids
+    refuse(~((low >= 0) & (high <= 1)), source, lambda i: _pixel_fault(int(names[i]), float(low[i]), float(high[i])))
 
 
 def _pixel_fault(row: int, low: float, high: float) -> str:

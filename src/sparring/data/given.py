@@ -1,5 +1,6 @@
 """What may be handed over as data, checked and brought into one form: `examples_of(data)`."""
 
+from collections.abc import Sized
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from sparring.core.errors import InputError
 from sparring.data import load
-from sparring.data.dataset import Dataset, Source, Split, check_pixels, refuse
+from sparring.data.dataset import Dataset, Source, Split, check_pixels, drawn, refuse
 
 READ = 256  # examples at once, of a dataset of PyTorch's
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -37,15 +38,19 @@ Data: TypeAlias = (
 )
 
 
-def examples_of(data: Data, split: str = "test") -> Examples:
+def examples_of(data: Data, split: str = "test", count: int | None = None, seed: int = 0) -> Examples:
     """Return the examples that `data` means: a dataset's `split`, or tensors, arrays or a loader of images with labels.
 
-    Images (N, C, H, W) are uint8, or floats in [0, 1], which are kept as float32; labels (N,) are whole numbers. A
-    loader, or a dataset of PyTorch's, is read once, from beginning to end. Raises InputError naming the first bad
-    example, and what to do.
+    Images (N, C, H, W) are uint8, or floats in [0, 1], which are kept as float32; labels (N,) are whole numbers.
+    `count` takes a subset of that many, drawn by `seed`. A loader, or an iterable dataset of PyTorch's, is read once,
+    from beginning to end; of a dataset with a length only the examples of the subset are read. Raises InputError naming
+    the first bad example, and what to do.
     """
-    if isinstance(data, Examples):
-        return data
+    found = data if isinstance(data, Examples) else _read(data, split, count, seed)
+    return found if count is None else found.sample(count, seed)
+
+
+def _read(data: Data, split: str, count: int | None, seed: int) -> Examples:
     if isinstance(data, str | Source):
         data = load(data)
     if isinstance(data, Dataset):
@@ -54,22 +59,32 @@ def examples_of(data: Data, split: str = "test") -> Examples:
     elif isinstance(data, DataLoader):
         found = _given(*_read_all(data), source="given loader")
     elif isinstance(data, torch_data.Dataset):
-        found = _given(*_read_all(DataLoader(data, batch_size=READ)), source="given loader")
+        found = _of_pytorch(data, count, seed)
     else:
         kinds = "a dataset's call string, a Dataset, a pair of tensors or arrays (images, labels) or a DataLoader"
         found = _given(*_pair(data, f"data: expected {kinds}"), source="given tensors")
     if not len(found):
         raise InputError(f"{found.source}: there are no examples in {found.split}")
-    check_pixels(found.x, found.source)
+    check_pixels(found.x, found.source, None if isinstance(data, Dataset) else found.ids)
     return found
 
 
-def _given(images: Tensor, labels: Tensor, source: str) -> Examples:
+def _of_pytorch(data: torch_data.Dataset[Any], count: int | None, seed: int) -> Examples:
+    """Read a dataset of PyTorch's: where it has a length and is asked for by number, the drawn examples alone."""
+    ids = None
+    if count is not None and not isinstance(data, torch_data.IterableDataset) and isinstance(data, Sized):
+        ids = drawn(len(data), count, seed)
+        data = torch_data.Subset(data, ids.tolist())
+    return _given(*_read_all(DataLoader(data, batch_size=READ)), source="given loader", ids=ids)
+
+
+def _given(images: Tensor, labels: Tensor, source: str, ids: Tensor | None = None) -> Examples:
+    ids = torch.arange(len(labels)) if ids is None else ids
     x = _pixels(images.detach().cpu(), source)  # what is judged stays there; batches go where the model is
-    y = _labels(labels.detach().cpu(), source)
+    y = _labels(labels.detach().cpu(), source, ids)
     if len(x) != len(y):
         raise InputError(f"{source}: {len(x)} images and {len(y)} labels; give one label an image")
-    return Examples(x, y, torch.arange(len(y)), source, "all")
+    return Examples(x, y, ids, source, "all")
 
 
 def _pixels(x: Tensor, source: str) -> Tensor:
@@ -83,15 +98,15 @@ def _pixels(x: Tensor, source: str) -> Tensor:
     return x.float()
 
 
-def _labels(y: Tensor, source: str) -> Tensor:
+def _labels(y: Tensor, source: str, ids: Tensor) -> Tensor:
     if y.ndim != 1:
         hint = "; of one-hot labels, y.argmax(1)" if y.ndim == 2 else ""
         raise InputError(f"{source}: labels must have shape (N,), not {tuple(y.shape)}{hint}")
     if y.is_floating_point():
-        refuse(y != y.round(), source, lambda i: f"label {float(y[i]):g} of example {i} is not a whole number")
+        refuse(y != y.round(), source, lambda i: f"label {float(y[i]):g} of example {ids[i]} is not a whole number")
     if y.dtype not in INTEGERS:
         raise InputError(f"{source}: labels are {_name(y)}; give whole numbers, such as y.long()")
-    refuse(y < 0, source, lambda i: f"label {int(y[i])} of example {i} is negative; classes count from 0")
+    refuse(y < 0, source, lambda i: f"label {int(y[i])} of example {ids[i]} is negative; classes count from 0")
     return y.long()
 
 

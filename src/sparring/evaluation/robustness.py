@@ -67,7 +67,8 @@ def evaluate(
     """Say how robust `model` is: right on the clean example and under every attack, per example, with 95 % intervals.
 
     `model` takes float images (B, C, H, W) in [0, 1] to logits (B, K). `data` is a dataset, its call string, a pair (x,
-    y) of tensors or arrays, a dataset of PyTorch's or a DataLoader. `examples` takes a seeded subset of that many.
+    y) of tensors or arrays, a dataset of PyTorch's or a DataLoader. `examples` takes a seeded subset of that many; a
+    DataLoader, and an iterable dataset, is read whole all the same.
     `curve` lists the eps of the accuracy-eps curve (default: from a quarter to one and a half of the threat's eps;
     empty: none). `crafting` says in which precision attacks work and what they may cost. `statistics`: those that batch
     norm uses; "batch" is for comparison with papers that left it in training mode: predictions then depend on
@@ -88,9 +89,7 @@ def evaluate(
     for each in armoury:
         check_norm(each, threat)
     check_model(model)
-    given = examples_of(data, split)
-    if examples is not None:
-        given = given.sample(examples, seed)
+    given = examples_of(data, split, examples, seed)
     name = name or type(model).__name__
     if statistics == "batch":
         model = with_batch_statistics(model)
