@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ import sparring.attacks
 from sparring import Adversarial
 from sparring.attacks import ATTACKS, Attack, Crafting, Oracle, prepared
 from sparring.attacks.losses import dlr, margin, succeeded
+from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.threat import THREATS
 from sparring.models.perturber import Perturber, PerturberNetwork
@@ -604,6 +606,45 @@ def test_an_attack_that_breaks_the_rules_is_held_to_them(
     assert length(found.x - data.x, within.name).max() <= within.eps + 1e-5
     with torch.no_grad():
         assert torch.equal(found.success, net(found.x).argmax(1) != data.y)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gives(Attack):
+    """An attack of one's own, with a fault."""
+
+    name = "gives"
+    source = "nowhere"
+    kind = "budget"
+    what: str
+
+    def perturb(self, oracle: Oracle, x: Tensor, y: Tensor, threat: object, **_: object) -> Any:
+        gives = {"nothing": None, "a pixel": x[:1, :1, :1, :1], "flat": x.flatten(1), "half": x.half()}
+        return gives[self.what]
+
+
+@pytest.mark.parametrize("crafted", [False, True])
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [("nothing", "NoneType"), ("a pixel", r"float32 \(1, 1, 1, 1\)"), ("flat", r"float32 \("), ("half", "float16")],
+)
+def test_an_attack_that_gives_no_images_like_those_it_got_is_refused(
+    what: str, says: str, crafted: bool, net: nn.Module, data: SimpleNamespace
+) -> None:
+    """One pixel was stretched over all images, and the result counted as one that did not fool."""
+    attack, within = Gives(what=what), THREATS.parse("linf(0.1)")
+    with pytest.raises(InputError, match=rf"^gives: perturb returned {says}.*let it return images float32 \("):
+        craft(attack, net, data.x, data.y, within, seed=0) if crafted else run(attack, net, data.x, data.y, within)
+
+
+def test_how_many_images_an_attack_spoilt_is_said_once(
+    net: nn.Module, data: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = int((~run("fgsm()", net, data.x, data.y, "linf(0.1)").skipped).sum())
+    assert not caplog.messages
+    run(Liar(lie="nan"), net, data.x, data.y, "linf(0.1)", batch_size=2)
+    assert [m.split(";")[0] for m in caplog.messages] == [
+        f"liar: NaN or inf in {right} of its images (of {len(data.x)} examples)"
+    ]
 
 
 def test_a_model_that_breaks_down_is_not_right() -> None:

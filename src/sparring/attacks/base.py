@@ -1,5 +1,6 @@
 """The contract of an attack, and `run`, which owns all that must never vary from one attack to the next."""
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from dataclasses import dataclass, fields, replace
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.freezing import Statistics, frozen
-from sparring.attacks.given import check_examples, check_labels, check_model
+from sparring.attacks.given import check_examples, check_labels, check_model, perturbed
 from sparring.attacks.losses import succeeded
 from sparring.attacks.oracle import Oracle, OutOfPasses, pooled
 from sparring.core.errors import InputError
@@ -21,6 +22,8 @@ from sparring.core.spec import Component, convert
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.models.adaptive import adaptation
 
+log = logging.getLogger("sparring")
+SPOILT = "%s: NaN or inf in %d of its images (of %d examples); such pixels stay as they were: its code may be at fault"
 NOISE_STREAM = 11  # of the seed, for the noise that a random model draws itself
 
 
@@ -97,8 +100,9 @@ def run(
     `batch_size`: by default what suits the device. `start` (N, C, H, W): images to begin from, for attacks that climb.
     `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by the place of its first
     example as it comes, and what it holds already, of as many examples, is not done again.
-    Raises InputError for input that is not as said above, for a norm that the attack has no form for, and for a model
-    that does not give logits (N, K).
+    Pixels that the attack leaves as NaN or inf stay as they were in `x`; how many images have them is logged.
+    Raises InputError for input that is not as said above, for a norm that the attack has no form for, for a model that
+    does not give logits (N, K), and for an attack that does not give images like `x`.
     """
     chosen: Attack = convert(attack, Attack, "attack")
     within = THREATS.parse(threat)
@@ -110,6 +114,7 @@ def run(
     parts = {} if parts is None else parts
     at_once = batch_size or suitable_batch(x, device)
     batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
+    spoilt = 0
     alone = torch.autocast(device.type, enabled=False)  # the caller's precision, in which nothing would be confirmed
     with frozen(model, adaptive=crafting.adaptive), seeded(seed), alone, Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
@@ -120,8 +125,11 @@ def run(
                 clean = _predicted(model, batch.x, crafting, at_once)
                 for name, labels in (("y", y), ("target", target)):
                     check_labels(labels, clean.shape[1], name)
-                parts[first] = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once).to(x.device)
+                part, wrong = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once)
+                parts[first], spoilt = part.to(x.device), spoilt + wrong
             bar.advance(len(rows))
+    if spoilt:
+        log.warning(SPOILT, chosen.name, spoilt, len(x))
     done = [parts[int(rows[0])].to(x.device) for rows in batches]
     return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
 
@@ -158,8 +166,9 @@ def _run_batch(
     seed: int,
     crafting: Crafting,
     at_once: int,
-) -> Adversarial:
-    skipped = succeeded(clean, batch.y, batch.target)
+) -> tuple[Adversarial, int]:
+    """Return what the attack achieves, and how many of its images had NaN or inf in them."""
+    skipped, spoilt = succeeded(clean, batch.y, batch.target), 0
     rows = (~skipped).nonzero().squeeze(1)
     x_adv, logits = batch.x.clone(), clean
     forwards, backwards = torch.zeros_like(batch.y), torch.zeros_like(batch.y)
@@ -167,14 +176,18 @@ def _run_batch(
         left = batch.rows(rows, rows.device)
         oracle = Oracle(model, left.ids, seed=seed, crafting=crafting, start=left.start, at_once=at_once)
         try:
-            moved = attack.perturb(oracle, left.x, left.y, threat, target=left.target).detach()
+            given = attack.perturb(oracle, left.x, left.y, threat, target=left.target)
+            moved = perturbed(given, left.x, attack.name)
         except OutOfPasses:
             moved = oracle.salvage(left.x)
-        moved = threat.project(torch.where(moved.isfinite(), moved, left.x), left.x)
+        sound = moved.isfinite()
+        spoilt = int((~sound).flatten(1).any(1).sum())
+        moved = threat.project(torch.where(sound, moved, left.x), left.x)
         x_adv[rows], forwards[rows], backwards[rows] = moved, oracle.forwards, oracle.backwards
         logits = clean.index_copy(0, rows, _predicted(model, moved, crafting, at_once))
     success = succeeded(logits, batch.y, batch.target)
-    return Adversarial(x_adv, success, skipped, threat.distance(x_adv, batch.x), forwards, backwards, logits)
+    found = Adversarial(x_adv, success, skipped, threat.distance(x_adv, batch.x), forwards, backwards, logits)
+    return found, spoilt
 
 
 def _predicted(model: nn.Module, x: Tensor, crafting: Crafting, at_once: int) -> Tensor:
@@ -209,8 +222,8 @@ def craft(
     check_norm(attack, threat)
     with frozen(model, statistics):
         oracle = Oracle(model, torch.arange(len(x), device=x.device), seed=seed, crafting=crafting)
-        x_adv = attack.perturb(oracle, x, y, threat, stop=stop)
-    return threat.project(x_adv.detach(), x)
+        x_adv = perturbed(attack.perturb(oracle, x, y, threat, stop=stop), x, attack.name)
+    return threat.project(x_adv, x)
 
 
 def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:

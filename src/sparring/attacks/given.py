@@ -1,4 +1,4 @@
-"""What is handed to an attack, refused in one clear line if it is not as said."""
+"""What is handed to an attack, and what it hands back, refused in one clear line if it is not as said."""
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,22 @@ def check_labels(labels: Tensor | None, classes: int, what: str) -> None:
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise InputError(f"{what}[{row}] is {int(labels[row])}, but the model has classes 0 to {classes - 1}")
+
+
+def perturbed(given: object, x: Tensor, name: str) -> Tensor:
+    """Return the images that the attack `name` made of `x`, without gradient.
+
+    Raises InputError unless they are of the shape, type and device of `x`: others would be stretched to fit.
+    """
+    if not isinstance(given, Tensor):
+        raise InputError(f"{name}: perturb returned {type(given).__name__}; let it return images {_kind(x)}, like x")
+    if (given.shape, given.dtype, given.device) != (x.shape, x.dtype, x.device):
+        raise InputError(f"{name}: perturb returned {_kind(given)}; let it return images {_kind(x)}, like x")
+    return given.detach()
+
+
+def _kind(x: Tensor) -> str:
+    return f"{str(x.dtype).removeprefix('torch.')} {tuple(x.shape)} on {x.device}"
 
 
 def _check_tensor(value: object, name: str) -> None:
