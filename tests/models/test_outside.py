@@ -167,11 +167,14 @@ def network(**arguments):
     assert sys.modules["taking"].given == given
 
 
-def test_an_error_in_the_function_is_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_the_function_is_told_in_one_line_with_its_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "failing.py").write_text("def network(): return 1 + 'one'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(TypeError, match="unsupported operand"):
+    with pytest.raises(InputError, match=r"^external: failing:network failed: TypeError: unsupported operand") as found:
         MODELS.parse('external("failing:network")').build((1, 8, 8), 3)
+    assert isinstance(found.value.__cause__, TypeError)
 
 
 @pytest.mark.parametrize(
@@ -285,3 +288,19 @@ def test_a_packages_network_is_trained_further_for_other_classes(
     assert "network.last begins anew, for 7 classes" in caplog.text
     with pytest.raises(InputError, match="weights are of another network"):
         model.fill(network)
+
+
+def test_weights_that_are_missing_and_modules_that_fail_are_told_in_one_line(mine: str, tmp_path: Path) -> None:
+    """They ended in a traceback."""
+    (tmp_path / "my_networks.py").write_text("def net():\n    return open('no such weights.pt')\n")
+    with pytest.raises(InputError, match=r"^external: my_networks:net failed: FileNotFoundError: .*weights\.pt'$"):
+        MODELS.parse(f"external('{mine}:net')").build((1, 8, 8), 10)
+    (tmp_path / "my_broken.py").write_text("1 / 0\n")
+    with pytest.raises(InputError, match=r"^external: my_broken:net failed: ZeroDivisionError: division by zero$"):
+        MODELS.parse("external('my_broken:net')").build((1, 8, 8), 10)
+
+
+def test_a_file_of_weights_is_told_what_it_needs_to_be_judged(tmp_path: Path) -> None:
+    (tmp_path / "net.pt").write_bytes(b"weights")
+    with pytest.raises(InputError, match=r"a file, no run folder; .* 'external\(\"my_code:net\"\)' --data "):
+        open_run(tmp_path / "net.pt")

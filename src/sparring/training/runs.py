@@ -25,6 +25,10 @@ from sparring.core.study_results import EpochMetrics
 from sparring.core.tensors import save_tensors
 
 MADE = "made"  # in model.json, beside what rebuilds the model
+WEIGHTS = (
+    "a file, no run folder; to judge weights of your own, write a function that loads them into their network, and "
+    """name it: sparring evaluate 'external("my_code:net")' --data ..."""
+)
 LARGEST = 1 << 16  # channels, rows or columns of an image
 
 
@@ -61,7 +65,8 @@ class Run:
         if not self.path.exists():
             raise missing(self.path)
         if not (self.finished or self.begun or (self.path / "recipe.toml").is_file()):
-            raise InputError(f"{self.path}: no run folder; it has neither a recipe nor a model")
+            told = WEIGHTS if self.path.is_file() else "no run folder; it has neither a recipe nor a model"
+            raise InputError(f"{self.path}: {told}")
 
     def check_finished(self) -> None:
         """Raise InputError, in words that are the same everywhere, unless training came to its end here."""
