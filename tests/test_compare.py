@@ -21,7 +21,8 @@ from sparring.data import load
 from sparring.evaluation import evaluate
 from sparring.evaluation.compare import compare
 from sparring.recipe import Recipe, fit, open_run
-from sparring.studies.judge import Judgement, gather, judge, side_by_side
+from sparring.studies.gathering import gather, pairs
+from sparring.studies.judge import Judgement, judge
 
 MEANS = {"max_forwards": "1"}
 
@@ -120,8 +121,8 @@ def test_the_command_compares_two_runs(
             "linf(0.05)", ("fgsm()", "pgd(steps=3)"), examples=80, curve=(), crafting=Crafting(max_forwards=1)
         )
         judge(open_run(name), data, capped)
-    pairs = side_by_side(*map(Path, names))
-    assert [[e.means for e in pair] for pair in pairs] in ([[{}] * 2, [MEANS] * 2], [[MEANS] * 2, [{}] * 2])
+    found = pairs(*map(Path, names))
+    assert [[e.means for e in pair] for pair in found] in ([[{}] * 2, [MEANS] * 2], [[MEANS] * 2, [{}] * 2])
     assert {row.name for row in gather([Path(names[0])]).rows} == {
         f"{Path(names[0]).name}, linf(eps=0.05)",
         f"{Path(names[0]).name}, linf(eps=0.05), max_forwards=1",

@@ -12,7 +12,8 @@ import sparring
 from sparring.core.errors import InputError
 from sparring.data import Folder, load
 from sparring.recipe import Fitted, Recipe, fit, open_run
-from sparring.studies.judge import Judgement, gather, judge
+from sparring.studies.gathering import gather
+from sparring.studies.judge import Judgement, judge
 
 SETTINGS = Judgement("linf(0.01)", ("fgsm()",), curve=(), audit="off")
 

@@ -209,25 +209,25 @@ def study(
 
 @app.command()
 def report(
-    paths: Annotated[list[Path], typer.Argument(help="A study's or a verdict's JSON, or run folders.")],
+    paths: Annotated[list[Path], typer.Argument(help="A study's results; or run folders and verdicts' files.")],
     folder: Annotated[Path | None, typer.Option("--out", help="Where the report goes.")] = None,
 ) -> None:
-    """Write the report of a study's results, of one verdict, or of the evaluations kept in run folders.
+    """Write the report of a study's results, or of verdicts side by side: files, or all that run folders keep.
 
     sparring report reports/demo/results.json
 
-    sparring report runs/one runs/another --out reports/both
+    sparring report runs/* mine.json --out reports/all
     """
     from sparring import report as reports
     from sparring.core.records import load_any
     from sparring.core.results import Evaluation
 
-    if len(paths) == 1 and paths[0].suffix == ".json":
+    if len(paths) == 1 and paths[0].is_file():
         record = load_any(paths[0])
         usual = Path("reports") / paths[0].stem if isinstance(record, Evaluation) else paths[0].parent
         page = reports.write(record, folder or usual)
     else:
-        from sparring.studies.judge import gather
+        from sparring.studies.gathering import gather
 
         page = reports.write(gather(paths), folder or Path("reports/runs"))
     out.print(f"report: {page}", soft_wrap=True)
@@ -235,20 +235,22 @@ def report(
 
 @app.command()
 def compare(
-    one: Annotated[Path, typer.Argument(help="A run folder.")],
+    one: Annotated[Path, typer.Argument(help="A run folder, or a verdict's JSON.")],
     other: Annotated[Path, typer.Argument(help="Another, judged on the same examples under the same threat.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
 ) -> None:
     """Say which of two models holds better, example by example, and whether that can be chance (McNemar's test).
 
     sparring compare runs/mnist-cnn-standard-0123456789 runs/mnist-cnn-trades-9876543210
+
+    sparring compare mine.json theirs.json
     """
     from dataclasses import asdict
 
     from sparring.evaluation.compare import compare as compared
-    from sparring.studies.judge import side_by_side
+    from sparring.studies.gathering import pairs
 
-    found = [(first, compared(first, second)) for first, second in side_by_side(one, other)]
+    found = [(pair[0], compared(*pair)) for pair in pairs(one, other)]
     if as_json:
         told = [
             {"data": e.data, "split": e.split, "threat": e.threat, "figures": list(map(asdict, of))} for e, of in found
@@ -256,7 +258,7 @@ def compare(
         out.print_json(data=told)
         return
     for evaluation, figures in found:
-        print_comparison(evaluation, (one.name, other.name), figures)
+        print_comparison(evaluation, (str(one), str(other)), figures)
 
 
 @app.command("list")

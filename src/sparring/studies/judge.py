@@ -15,16 +15,14 @@ from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
 from sparring.core.randomness import check_seed
 from sparring.core.results import Evaluation, NormStatistics
-from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import THREATS
 from sparring.data import SOURCES, Dataset, Source
 from sparring.data.matching import matched
 from sparring.evaluation import CERTIFY_DRAWS, DEFAULT_ATTACKS, evaluate
 from sparring.evaluation.audit import Level
-from sparring.evaluation.provenance import Stopwatch
 from sparring.generative import GenerativeNetwork
 from sparring.models.saved import load, load_perturber
-from sparring.recipe import Fitted, Recipe, identity
+from sparring.recipe import Fitted, identity
 from sparring.training.runs import Run
 
 
@@ -111,69 +109,3 @@ def _known(data: Dataset | Source, split: str, classes: tuple[str, ...]) -> tupl
 
 def _loaded(data: Dataset | Source, classes: tuple[str, ...]) -> Dataset:
     return matched(data.load() if isinstance(data, Source) else data, classes)
-
-
-def gather(folders: list[Path]) -> StudyResult:
-    """Return all evaluations that stand in these run folders as one result, to be reported side by side."""
-    watch = Stopwatch()
-    rows = tuple(row for folder in folders for row in _rows(Run(folder)))
-    names = ", ".join(folder.name for folder in folders)
-    return StudyResult(
-        name="runs",
-        title="Evaluations side by side" if len(rows) > 1 else f"Evaluation of {names}",
-        paper="",
-        summary=f"Every evaluation kept in {names}.",
-        settings="",
-        rows=rows,
-        search=None,
-        findings=(),
-        provenance=watch.provenance(
-            seed=rows[0].evaluation.provenance.seed, device=rows[0].evaluation.provenance.device
-        ),
-    )
-
-
-def side_by_side(one: Path, other: Path) -> list[tuple[Evaluation, Evaluation]]:
-    """Return the evaluations of two runs in pairs, each of the same data, split, threat, attacks and means.
-
-    Of several that are alike in these, the last that was made.
-
-    Raises InputError if there is no such pair.
-    """
-    ours, theirs = (
-        {
-            (e.data, e.split, e.threat, tuple(e.attacked), e.statistics, tuple(sorted(e.means.items()))): e
-            for e in sorted(_evaluations(Run(folder)), key=lambda e: e.provenance.started)
-        }
-        for folder in (one, other)
-    )
-    pairs = [(ours[key], theirs[key]) for key in ours if key in theirs]
-    if not pairs:
-        told = "; ".join(
-            f"{folder.name} was judged under {', '.join(sorted({e.threat for e in of.values()}))}"
-            for folder, of in ((one, ours), (other, theirs))
-        )
-        raise InputError(f"compare: no evaluation of the same data, split, threat and attacks: {told}")
-    return pairs
-
-
-def _evaluations(run: Run) -> list[Evaluation]:
-    listed = sorted((run.path / "evaluations").glob("*.json"))
-    files = [file for file in listed if not file.name.startswith(".")]  # half written ones, of an older Sparring
-    if not files:
-        raise InputError(f"{run.path}: holds no evaluation; make one with: sparring evaluate {run.path} --threat ...")
-    return [Evaluation.load(file) for file in files]
-
-
-def _rows(run: Run) -> list[Row]:
-    recipe, evaluations = run.read_recipe(), _evaluations(run)
-    defence = str(Recipe.read(run.path / "recipe.toml").defence)
-    names = [", ".join((run.path.name, e.threat, *(f"{k}={v}" for k, v in e.means.items()))) for e in evaluations]
-    told = [
-        name if names.count(name) == 1 else f"{name}, {' and '.join(e.attacked)} on {e.examples} of {e.split}"
-        for name, e in zip(names, evaluations, strict=True)
-    ]
-    return [
-        Row(name, defence, recipe, run.path.name, (), (), run.read_metrics(), e)
-        for name, e in zip(told, evaluations, strict=True)
-    ]

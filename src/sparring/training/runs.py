@@ -60,7 +60,7 @@ class Run:
         """Whether there is a checkpoint to go on from."""
         return (self.path / "checkpoint.pt").is_file()
 
-    def _check(self) -> None:
+    def check(self) -> None:
         """Raise InputError unless this is a run folder, whose training may not have finished."""
         if not self.path.exists():
             raise missing(self.path)
@@ -70,7 +70,7 @@ class Run:
 
     def check_finished(self) -> None:
         """Raise InputError, in words that are the same everywhere, unless training came to its end here."""
-        self._check()
+        self.check()
         if not self.finished:
             recipe, runs = str(self.path / "recipe.toml"), str(self.path.parent)
             command = shlex.join(["sparring", "train", recipe, "--resume", "--runs", runs])
@@ -102,7 +102,7 @@ class Run:
 
     def read_recipe(self) -> str:
         """Return the recipe's TOML text; raises InputError if this is no run folder."""
-        self._check()
+        self.check()
         path = self.path / "recipe.toml"
         try:
             return path.read_text(encoding="utf-8")
