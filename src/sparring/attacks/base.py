@@ -30,6 +30,7 @@ NOISE_STREAM = 11  # of the seed, for the noise that a random model draws itself
 class Attack(Component, ABC):
     """How to perturb images; it owns no eps. `kind`: inside a given eps ("budget"), or the smallest that works."""
 
+    needs = Component.needs | {"kind": '"budget" or "minimal"'}
     source: ClassVar[str]
     kind: ClassVar[Literal["budget", "minimal"]]
     norms: ClassVar[tuple[str, ...]] = ("linf", "l2", "l1")  # in which it can attack

@@ -18,6 +18,7 @@ import numpy as np
 
 from sparring.core.call import Call, literal, read_call
 from sparring.core.errors import InputError
+from sparring.core.written import check_class
 
 MORE = "arguments"  # the field that holds arguments which no field is named after
 SHOWN = 80  # characters of a value in a message
@@ -34,6 +35,7 @@ class Component:
 
     name: ClassVar[str]
     home: ClassVar[str] = ""
+    needs: ClassVar[dict[str, str]] = {"name": '"mine"'}  # what a class must say of itself, and how
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -41,17 +43,22 @@ class Component:
         if "__post_init__" in cls.__dict__:  # checks of a class's own see what was converted, super() or not
             cls.__post_init__ = _after_conversion(cls.__post_init__)  # type: ignore[method-assign,assignment]
 
+    def __init__(self, *_given: object, **_named: object) -> None:
+        check_class(type(self), self.needs)  # which refuses it: a dataclass has an __init__ of its own
+
     def __post_init__(self) -> None:
+        check_class(type(self), self.needs)
         convert_fields(self, self.name)
 
     def __repr__(self) -> str:
-        return self._call(repr, _arguments(self))
+        return self._call(repr, lambda _: True)
 
     def __str__(self) -> str:
-        return self._call(str, (f for f in _arguments(self) if getattr(self, f.name) != f.default))
+        return self._call(str, lambda field: getattr(self, field.name) != field.default)
 
-    def _call(self, show: Callable[[object], str], fields: "Iterable[dataclasses.Field[Any]]") -> str:
-        shown = [f"{f.name}={_show(getattr(self, f.name), show)}" for f in fields]
+    def _call(self, show: Callable[[object], str], wanted: "Callable[[dataclasses.Field[Any]], bool]") -> str:
+        check_class(type(self), self.needs)
+        shown = [f"{f.name}={_show(getattr(self, f.name), show)}" for f in _arguments(self) if wanted(f)]
         more: tuple[tuple[str, object], ...] = getattr(self, MORE, ())
         return f"{self.name}({', '.join([*shown, *(f'{key}={_show(value, show)}' for key, value in more)])})"
 
@@ -218,6 +225,7 @@ def _hints(made: type) -> dict[str, Any]:
 def _after_conversion(own: Callable[[Any], None]) -> Callable[[Any], None]:
     @functools.wraps(own)
     def post_init(self: Component) -> None:
+        check_class(type(self), self.needs)
         convert_fields(self, self.name)
         own(self)
 
