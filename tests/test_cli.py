@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from sparring.cli import main
+from sparring.core.errors import InputError, StoppedError, TrainingError
 from sparring.listing import CATALOGUES, KINDS
 
 RECIPE = """
@@ -265,3 +266,27 @@ def test_a_finished_run_is_not_said_to_be_trained_again(trained: Path) -> None:
 def test_set_names_the_field_that_cannot_be(trained: Path) -> None:
     done = sparring_says("train", str(trained / "recipe.toml"), "--set", "limit=-1")
     assert "recipe: limit is a number of images" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(InputError("no"), 2), (TrainingError("no"), 1), (StoppedError("no"), 130), (KeyboardInterrupt(), 130)],
+)
+def test_what_went_wrong_shows_in_the_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in a training, which it saves first, is Ctrl-C all the same."""
+
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr("sparring.cli.app", failing)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == code
+
+
+def test_it_is_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "sparring", "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "evaluate" in done.stdout

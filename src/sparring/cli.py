@@ -289,10 +289,8 @@ def main() -> None:
         app()
     except InputError as error:
         _fail(error, 2)
-    except StoppedError as error:
-        _fail(error, 130)
     except TrainingError as error:
-        _fail(error, 1)
+        _fail(error, 130 if isinstance(error, StoppedError) else 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
 
