@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from sparring import InputError, evaluate, run
+from sparring.models import adapt
 
 ATTACK = "pgd(steps=2)"
 THREAT = "linf(0.1)"
@@ -413,3 +414,31 @@ def test_an_attack_that_was_not_made_is_refused(net: nn.Module, data: SimpleName
 
     assert refusal(lambda: evaluate(net, (data.x, data.y), THREAT, PGD), "make one: PGD()")
     assert refusal(lambda: run(PGD, net, data.x, data.y, THREAT), "make one: PGD()")
+
+
+# -------------------------------------------------------------------------------------------------- what helps is named
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16, torch.double])
+def test_a_network_of_another_precision_is_told_what_cures_it(dtype: torch.dtype) -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(36, 5)).to(dtype).eval()
+    x, y = torch.rand(4, 1, 6, 6), torch.arange(4)
+    refusal(lambda: run(ATTACK, net, x, y, THREAT), "; sparring.models.adapt(net) gives")
+    assert len(run(ATTACK, adapt(net), x, y, THREAT).success) == 4  # and it does
+
+
+def test_images_with_their_channels_last_are_told_how_they_are_turned() -> None:
+    net, x = nn.Sequential(nn.Conv2d(3, 5, 6), nn.Flatten()).eval(), torch.rand(4, 6, 6, 3)
+    refusal(lambda: run(ATTACK, net, x, torch.arange(4), THREAT), "x.permute(0, 3, 1, 2)")
+    assert len(run(ATTACK, net, x.permute(0, 3, 1, 2), torch.arange(4), THREAT).success) == 4
+    message = refusal(lambda: run(ATTACK, net, torch.rand(4, 1, 6, 6), torch.arange(4), THREAT), "the model fails")
+    assert "permute" not in message
+
+
+def test_several_outputs_are_told_how_one_is_chosen(net: nn.Module, data: SimpleNamespace) -> None:
+    named = Returns(net, lambda _, logits: {"loss": logits.sum(), "logits": logits})
+    pair = Returns(net, lambda _, logits: (logits, logits))
+    refusal(lambda: run(ATTACK, pair, data.x, data.y, THREAT), "sparring.models.adapt(net, output=0)")
+    refusal(lambda: run(ATTACK, named, data.x, data.y, THREAT), "adapt(net, output=...), one of 'loss', 'logits'")
+    wrong = adapt(named, output="logit")
+    refusal(lambda: run(ATTACK, wrong, data.x, data.y, THREAT), "has no output 'logit'; did you mean 'logits'?")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from sparring.attacks.adaptation import EOT_DRAWS
 from sparring.attacks.crafting import Crafting, suitable_batch
 from sparring.attacks.freezing import Statistics, frozen
-from sparring.attacks.given import check_examples, check_labels, check_model, perturbed
+from sparring.attacks.given import check_examples, check_labels, check_model, perturbed, remedy, wrapping
 from sparring.attacks.losses import succeeded
 from sparring.attacks.oracle import Oracle, OutOfPasses, pooled
 from sparring.core.errors import InputError
@@ -242,11 +242,13 @@ def predict(model: nn.Module, x: Tensor, draws: int = 1) -> Tensor:
         raise
     except (RuntimeError, AssertionError, IndexError, TypeError, ValueError) as error:
         reason = str(error).partition("\n")[0][:160] or type(error).__name__
-        raise InputError(f"the model fails on {x.dtype} images of shape {tuple(x.shape)}: {reason}") from error
+        images = f"{x.dtype} images of shape {tuple(x.shape)}"
+        raise InputError(f"the model fails on {images}: {reason}{remedy(model, x)}") from error
     if x._version != before:
         raise InputError("the model changes its images in place; let its forward begin with x = x.clone()")
     if not isinstance(logits, Tensor):
-        raise InputError(f"the model returns {type(logits).__name__}, not a tensor of logits (B, K); wrap it")
+        given = type(logits).__name__
+        raise InputError(f"the model returns {given}, not a tensor of logits (B, K); {wrapping(logits)}")
     if logits.ndim != 2 or len(logits) != len(x) or logits.shape[1] < 2:
         raise InputError(f"the model returns shape {tuple(logits.shape)} for {len(x)} images, not logits ({len(x)}, K)")
     return logits.float()

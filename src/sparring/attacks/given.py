@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from sparring.core.errors import InputError
 
+CHANNELS = (1, 3)  # that most images have
 PRECISIONS = (torch.float32, torch.float64)  # eps is finer than what 16 bits can tell apart
 
 
@@ -50,6 +51,23 @@ def check_labels(labels: Tensor | None, classes: int, what: str) -> None:
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise InputError(f"{what}[{row}] is {int(labels[row])}, but the model has classes 0 to {classes - 1}")
+
+
+def remedy(model: nn.Module, x: Tensor) -> str:
+    """Return what may help a model that fails on images `x`, begun with a semicolon; empty if nothing is known."""
+    own = next((each.dtype for each in model.parameters() if each.is_floating_point()), x.dtype)
+    if own != x.dtype:
+        return "; sparring.models.adapt(net) gives a network images of its own type"
+    if x.shape[1] not in CHANNELS and x.shape[-1] in CHANNELS:
+        return "; images whose channels come last are turned by x.permute(0, 3, 1, 2)"
+    return ""
+
+
+def wrapping(given: object) -> str:
+    """Return what to do with a model that gives this instead of logits."""
+    if isinstance(given, dict):
+        return f"wrap it: sparring.models.adapt(net, output=...), one of {', '.join(map(repr, given))}"
+    return "wrap it: sparring.models.adapt(net, output=0)" if isinstance(given, tuple | list) else "wrap it"
 
 
 def perturbed(given: object, x: Tensor, name: str) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sparring.core.errors import InputError
+from sparring.core.spec import suggest
 
 Order = Literal["rgb", "bgr"]
 
@@ -107,6 +108,9 @@ def _logits(given: object, output: int | str | None) -> Tensor:
         parts = {**dict(enumerate(given)), **{place - len(given): part for place, part in enumerate(given)}}
     if isinstance(output, str) and not isinstance(given, Tensor | dict) and output in dir(given):
         parts[output] = getattr(given, output)  # of a named tuple, or of an object of the network's own
+    if isinstance(given, dict) and isinstance(output, str) and output not in given:
+        named = [key for key in given if isinstance(key, str)]
+        raise InputError(f"adapt: the network has no output {output!r}{suggest(output, named)}")
     if output is None or output not in parts:
         raise InputError(
             f"adapt: the network gives {_shown(given)}; say which holds the logits: adapt(..., output=...)"
