@@ -28,7 +28,7 @@ from sparring.evaluation.certify import ALPHA, certified, certify, l2_radius, no
 from sparring.models.batch_statistics import with_batch_statistics
 from sparring.models.mask import Mask, Masked
 from sparring.recipe import Recipe, fit, open_run
-from sparring.studies.judge import gather
+from sparring.studies.gathering import gather
 
 SIGMA = 0.25
 SHAPE = (1, 4, 4)
