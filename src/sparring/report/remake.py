@@ -20,12 +20,11 @@ class Remade:
 
 def page(command: str) -> tuple[Remade, ...]:
     """Return the commands for what all rows share: everything from nothing, and the drawing alone."""
+    if not command.startswith("sparring study"):
+        return (Remade("Make it again", "this page, from the records of what was judged", command),) if command else ()
     whole = "every figure and table of this page: it trains what has no finished run, attacks, and writes them"
     drawing = "this page and the files in figures/, from the record beside it; in this page's folder"
-    made = (Remade("Make it again", whole, command),) if command else ()
-    return (
-        (*made, Remade("Draw it again", drawing, FROM_RECORD)) if command.startswith("sparring study") else made
-    )  # which keeps one
+    return Remade("Make it again", whole, command), Remade("Draw it again", drawing, FROM_RECORD)
 
 
 def row(of: Row) -> tuple[Remade, ...]:
