@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PEERS := build/peers
 
-.PHONY: demo test check bench bench-attacks bench-training bench-recovery bench-masks bench-verdict format clean
+.PHONY: demo test check bench bench-attacks bench-training bench-recovery bench-masks bench-report format clean
 
 demo: $(READY)  ## train four defences on the built-in digits, attack them, write reports/demo/report.html
 	$(BIN)/sparring study demo
@@ -33,8 +33,8 @@ bench-recovery: $(READY)  ## latent recovery of all MNIST images, by hand; ARGUM
 bench-masks: $(READY)  ## speed on photographs, by hand: a quiet machine and half an hour; ARGUMENTS="passes" for a part
 	$(BIN)/python benchmarks/masks.py $(ARGUMENTS)
 
-bench-verdict: $(READY)  ## what the audit adds and a report costs, by hand; ARGUMENTS="--run RUN --record results.json"
-	$(BIN)/python benchmarks/verdict.py $(ARGUMENTS)
+bench-report: $(READY)  ## what a report of ten models costs, by hand; ARGUMENTS=a study's results.json
+	$(BIN)/python benchmarks/report.py $(ARGUMENTS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -16,6 +16,10 @@ def study_tables(results: Path) -> dict[str, str]:
         page = path.parents[2] / "docs" / "studies" / f"{path.stem}.md"
         if page.exists():
             found |= {f"studies/{path.stem}.md {place}": table for place, table in of(load(StudyResult, path)).items()}
+    for path in sorted(results.glob(f"*{AUDITED}.json")):
+        whole = path.stem.removesuffix(AUDITED)
+        both = (load(StudyResult, each) for each in (results / f"{whole}.json", path))
+        found[f"studies/{whole}.md audited"] = audited(*both)
     return found
 
 
@@ -32,6 +36,25 @@ def of(result: StudyResult) -> dict[str, str]:
     if any(row.adversaries for row in result.rows):
         found["adversaries"] = adversaries(result)
     return found
+
+
+def audited(whole: StudyResult, one: StudyResult) -> str:
+    """Return what is left of each row over all seeds, and of one that was judged again with the audit."""
+    heads = ("row", "all seeds, robust %", "one, audited", "fell to audit or curve alone", "checks passed", "warnings")
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    over_all = {row.name: row.evaluation.robust for row in whole.rows}
+    for row in one.rows:
+        judged, outcomes = row.evaluation, [check.outcome for check in row.evaluation.audit]
+        passed = f"{outcomes.count('passed')} of {len(outcomes)}"
+        against = [f"**{flag.check}**" for flag in judged.flags if flag.severity == "fail"]
+        against += [flag.check for flag in judged.flags if flag.severity == "warn"]
+        each = (_points(over_all[row.name]), _points(judged.robust), str(judged.otherwise), passed)
+        lines.append(f"| {' | '.join((row.name, *each, ', '.join(against) or '-'))} |")
+    return "\n".join(lines)
+
+
+def _points(value: Estimate) -> str:
+    return f"{100 * value.value:.1f} ({100 * value.low:.1f} to {100 * value.high:.1f})"
 
 
 def printed(value: Estimate | None, unit: Unit) -> str:
@@ -169,5 +192,6 @@ def geometries(result: StudyResult) -> str:
     return "\n".join(f"- {plot.title}: {plot.sentence}" for found in result.geometries for plot in found.plots)
 
 
+AUDITED = "-audited"  # of a record of one seed, judged again
 SHOWN = ("accuracy under ", "fooling rate of ")
 WHERE_ANY = {"nearest": nearest, "generatives": generatives, "shown": shown, "geometries": geometries}

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from overview import overview
+from sparring.core.records import load
+from sparring.core.study_results import StudyResult
 from study_tables import study_tables
 
 RESULTS = Path(__file__).parent / "results"
@@ -280,6 +282,29 @@ def race() -> dict[str, str]:
     return {where: table for where, table in found.items() if table.count("\n") > 1}
 
 
+def audit() -> str:
+    """Return what the audit added to the attacks' own seconds, in the studies that it was made in."""
+    lines = ["| model | images | right under all attacks | attacks | audit | added |", "| --- " * 6 + "|"]
+    for study in ("lenet-fgsm", "a3t-audited"):
+        for row in load(StudyResult, RESULTS / f"{study}.json").rows:
+            found = row.evaluation
+            attacks = sum(each.seconds for each in found.attacked.values())
+            checks = sum(each.seconds for each in found.audit)
+            cost = f"{attacks:.0f} s | {checks:.1f} s | {checks / attacks:.1%}"
+            name = f"[{row.name}](studies/{study.removesuffix('-audited')}.md)"
+            lines.append(f"| {name} | {found.clean.n:,} | {found.robust.value:.1%} | {cost} |")
+    return "\n".join(lines)
+
+
+def report() -> str:
+    """Return what a page costs."""
+    record = json.loads((RESULTS / "report.json").read_text(encoding="utf-8"))
+    found, machine = record["figures"], record["machine"]
+    cost = f"{found['seconds']:.1f} s for {found['models']} models ({found['megabytes']:.1f} MB)"
+    wanted = f"at most {found['target']:g} s wanted"
+    return f"{cost}; {wanted}. {machine['cpu']}, {machine['threads']} threads."
+
+
 def tables() -> dict[str, str]:
     """Return every table, by the page that shows it and its place there."""
     return {
@@ -289,6 +314,8 @@ def tables() -> dict[str, str]:
         **training(),
         **photographs(),
         **recovery(),
+        "benchmarks.md audit": audit(),
+        "benchmarks.md report": report(),
         "benchmarks.md known report": known_report(),
         **race(),
     }

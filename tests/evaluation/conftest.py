@@ -1,6 +1,7 @@
 """Small classifiers of the built-in digits: standard, robust, and of many kinds; trained once a process."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
 import pytest
@@ -24,6 +25,7 @@ DEFENCES: dict[str, LossDefence] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
 class Noisy(LossDefence):
     """Trains on images with Gaussian noise; honest, and no more robust than that makes it."""
 
