@@ -6,7 +6,6 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from sparring.attacks.preparing import opened
 from sparring.core.errors import InputError
 from sparring.core.files import alone, sweep
 from sparring.core.fingerprint import fingerprint
@@ -16,9 +15,8 @@ from sparring.data.dataset import Split
 from sparring.generative import GenerativeNetwork
 from sparring.models import assemble
 from sparring.models.mask import Masked
-from sparring.models.saved import load, load_perturber
 from sparring.models.wrappers import normaliser
-from sparring.recipe.opening import Fitted, fabric_on, reopened
+from sparring.recipe.opening import Fitted, fabric_on, reopened, with_runs
 from sparring.recipe.recipe import Recipe
 from sparring.training.loop import Plan, train
 from sparring.training.monitor import Monitor
@@ -94,11 +92,7 @@ def _train(
     if recipe.epochs and not len(split):
         raise InputError(f"recipe: there is nothing to train on: {recipe.data} leaves no image to {recipe.train_on}")
     setup = _setup(recipe, dataset, split, fabric, run.path.parent)
-    trainable = opened(
-        recipe.trainable,
-        load=lambda name: load(Run.find(name, run.path.parent).path, trust=trust).to(fabric.device),
-        load_perturber=lambda name: load_perturber(Run.find(name, run.path.parent).path),
-    )
+    trainable = with_runs(recipe.trainable, run.path.parent, fabric.device, trust=trust)
     state = train(
         trainable,
         split,

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from sparring.attacks.base import device_of, predict
 from sparring.attacks.given import check_model
-from sparring.attacks.preparing import opened
 from sparring.core.errors import InputError, StoppedError
 from sparring.core.files import alone
 from sparring.core.fingerprint import fingerprint
@@ -25,10 +24,8 @@ from sparring.data.dataset import refuse
 from sparring.data.given import Data, Examples, examples_of
 from sparring.defences import Defence
 from sparring.models.modes import in_use
-from sparring.models.saved import load as load_model
-from sparring.models.saved import load_perturber
 from sparring.recipe.fitting import RUNS
-from sparring.recipe.opening import fabric_on
+from sparring.recipe.opening import fabric_on, with_runs
 from sparring.training.loop import Plan, train
 from sparring.training.monitor import Monitor
 from sparring.training.optimisers import Optimiser
@@ -118,11 +115,7 @@ def _trained(
 ) -> nn.Module:
     """Train in a folder, to the end; `told`: what everything depends on, so that no other training goes on there."""
     run.write_recipe(told)
-    defence = opened(
-        settings.defence,
-        load=lambda name: load_model(Run.find(name, setup.runs).path).to(fabric.device),
-        load_perturber=lambda name: load_perturber(Run.find(name, setup.runs).path),
-    )
+    defence = with_runs(settings.defence, setup.runs, fabric.device)
     state = train(
         defence,
         given,

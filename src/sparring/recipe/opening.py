@@ -8,12 +8,13 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from sparring.attacks.base import device_of, predict
+from sparring.attacks.preparing import Part, opened
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
 from sparring.core.randomness import seeded
 from sparring.generative.saved import load_generative
 from sparring.models import MODELS
-from sparring.models.saved import load
+from sparring.models.saved import load, load_perturber
 from sparring.recipe.recipe import Recipe
 from sparring.training.precision import Precision
 from sparring.training.runs import Run
@@ -53,6 +54,15 @@ def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> F
     if "generative" in run.read_description():
         return Fitted(run, load_generative(path).to(where))
     return Fitted(run, load(path, trust=trust).to(where))
+
+
+def with_runs(part: Part, runs: Path, device: torch.device, *, trust: bool = False) -> Part:
+    """Return a defence or a generative model with the runs below `runs` opened, on `device`, that its attacks name."""
+    return opened(
+        part,
+        load=lambda name: load(Run.find(name, runs).path, trust=trust).to(device),
+        load_perturber=lambda name: load_perturber(Run.find(name, runs).path),
+    )
 
 
 def fabric_on(device: str, precision: Precision = "32-true") -> Fabric:

@@ -1,14 +1,13 @@
 """What a study's file says, checked before anything is trained: every call, every number, and every name."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import inf
 from string import Formatter
 
 from sparring.attacks import ATTACKS
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, naming
 from sparring.core.spec import suggest
 from sparring.core.threat import THREATS, ThreatModel
 from sparring.studies.columns import check_claim, shown_names
@@ -49,17 +48,8 @@ def check_plan(plan: StudyPlan, study: str) -> None:
     if plan.search:
         _check_trials(plan, plan.search, study)
     for claim in plan.claims:
-        with _at(f"{study}: claim {claim.claim!r}"):
+        with naming(f"{study}: claim {claim.claim!r}"):
             check_claim(claim, plan.evaluation)
-
-
-@contextmanager
-def _at(where: str) -> Iterator[None]:
-    """Say where it was that something is wrong."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{where}: {error}") from None
 
 
 # --------------------------------------------------------------------------------------------------------- evaluation
@@ -70,7 +60,7 @@ def _check_evaluation(plan: EvaluationPlan, points: Sequence[Settings], where: s
     if not plan.attacks:
         raise InputError(f"{where}: attacks: name one or more, such as {ATTACKS.example()}")
     for point in points:
-        with _at(f"{where}: threat"):
+        with naming(f"{where}: threat"):
             threat = THREATS.parse(fill_in(plan.threat, point))
         _check_eps(plan, threat, where)
     calls = {"attacks": plan.attacks, "distances": plan.distances, "protocol": (plan.protocol,) * bool(plan.protocol)}
@@ -99,12 +89,12 @@ def _check_images(plan: EvaluationPlan, where: str) -> None:
 
 def _check_attacks(calls: Sequence[str], where: str) -> None:
     for call in calls:
-        with _at(where):
+        with naming(where):
             ATTACKS.parse(call)
 
 
 def _check_threat(call: str, where: str) -> None:
-    with _at(where):
+    with naming(where):
         if call:
             THREATS.parse(call)
 
@@ -124,7 +114,7 @@ def _check_eps(plan: EvaluationPlan, threat: ThreatModel, where: str) -> None:
     """Check the eps of every curve: each must be one of the threat's norm."""
     for name in ("curve", "sweep", "further_sweep"):
         for eps in getattr(plan, name) or ():
-            with _at(f"{where}: {name}"):
+            with naming(f"{where}: {name}"):
                 if not 0 < eps < inf:
                     raise InputError(f"an eps is a number above 0, not {eps}")
                 replace(threat, eps=eps)
@@ -168,7 +158,7 @@ def _check_recipes(plan: StudyPlan, points: Sequence[Settings], study: str) -> N
     for row in plan.rows:
         where = f"{study}: row {row.name!r}"
         settings = [{**p, **dict(zip(row.each, v, strict=True))} for p in points for v in product(*row.each.values())]
-        with _at(where):
+        with naming(where):
             names = {fill_in(row.name, each) for each in settings}
             for each in settings:
                 recipe_of(plan, row, each, known, seed=plan.seeds[0])
@@ -216,7 +206,7 @@ def _check_trials(plan: StudyPlan, search: SearchPlan, study: str) -> None:
     """Make the recipe of every trial of the search."""
     row = next(row for row in plan.rows if row.name == search.row)
     for point in search.points():
-        with _at(f"{study}: search"):
+        with naming(f"{study}: search"):
             recipe_of(plan, row, point, train_on=search.train_on, seed=plan.search_seed, data=plan.search_data)
 
 
