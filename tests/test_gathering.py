@@ -54,6 +54,14 @@ def test_files_and_runs_are_mixed(own: Evaluation, judged: Path, tmp_path: Path)
     assert compare(first, second)
 
 
+def test_a_network_as_it_comes_is_of_no_defence(judged: Path, tmp_path: Path) -> None:
+    """It was called standard(), whatever had made it robust."""
+    fields = {"data": "digits()", "model": "mlp(hidden=(16,))", "epochs": 0}
+    fitted = fit(Recipe.of(fields), runs=tmp_path, device="cpu", quiet=True)
+    judge(fitted, load("digits()"), Judgement("linf(0.05)", ("fgsm()",), examples=40, curve=(), audit="off"))
+    assert [row.defence for row in gather([fitted.run.path, judged]).rows] == ["as it comes", "standard()"]
+
+
 def test_models_of_one_class_are_told_apart_by_their_files(own: Evaluation, tmp_path: Path) -> None:
     for name in ("mine", "theirs", "deep/mine"):
         own.save(tmp_path / f"{name}.json")

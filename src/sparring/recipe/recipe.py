@@ -95,8 +95,13 @@ class Recipe:
     @property
     def title(self) -> str:
         """A short name for folders and progress lines; of a network as it comes, no defence's."""
-        trained = None if not self.epochs and self.trainable == Standard() else self.trainable
+        trained = None if self.as_it_comes else self.trainable
         return "-".join(part.name for part in (self.data, self.model, trained) if part is not None)
+
+    @property
+    def as_it_comes(self) -> bool:
+        """Whether nothing is trained or put in front: a network with the weights that it brings along."""
+        return not self.epochs and self.trainable == Standard()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -103,7 +103,8 @@ def _kept(place: Path) -> Iterator[_Kept]:
         return
     run = Run(place)
     recipe, metrics = run.read_recipe(), run.read_metrics()
-    defence = str(Recipe.read(run.path / "recipe.toml").defence)
+    made = Recipe.read(run.path / "recipe.toml")
+    defence = "as it comes" if made.as_it_comes else str(made.defence)
     for each in evaluations:
         row = Row(run.path.name, defence, recipe, run.path.name, (), (), metrics, each)
         yield _Kept(row, (run.path.name, run.path.name, str(run.path)))
