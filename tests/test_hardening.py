@@ -118,6 +118,15 @@ def test_another_training_does_not_go_on_in_a_folder(trained: nn.Module, tmp_pat
             sparring.harden(net, data, "standard()", epochs=epochs, folder=tmp_path, quiet=True)
 
 
+def test_what_is_refused_leaves_a_folder_for_another_try(trained: nn.Module, tmp_path: Path) -> None:
+    """It once left its settings there, by which the next call, with the fault mended, was refused."""
+    given = load("digits()").train.images()[:50], load("digits()").train.y[:50]
+    with pytest.raises(InputError, match="no layer 'boddy'"):
+        sparring.harden(trained, given, "multi_task(layer='boddy')", epochs=1, folder=tmp_path / "new", quiet=True)
+    assert not (tmp_path / "new").exists()
+    sparring.harden(trained, given, "multi_task(layer='body')", epochs=1, folder=tmp_path / "new", quiet=True)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

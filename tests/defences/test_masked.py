@@ -177,6 +177,16 @@ def test_behind_a_masks_batch_norm_one_image_at_a_time_may_train(runs: Path) -> 
     fit(Recipe.of({**fields, "defence": "masked(masks=(defense_vae(model='vae'),))"}), runs=runs, quiet=True)
 
 
+def test_a_layer_of_a_network_within_a_network_needs_no_path(runs: Path) -> None:
+    """A network that was adapted, say, and then put behind a mask; the list of layers names it so."""
+    model, _ = masked(runs, "defense_vae(model='vae')")
+    inner = nn.ModuleDict({"fc": nn.Linear(3, 3)})
+    model.classifier = nn.ModuleDict({"network": nn.ModuleDict({"network": inner})})  # type: ignore[union-attr]
+    assert named_layer(model, "fc") is inner["fc"]
+    with pytest.raises(InputError, match=r"no layer '9'; it has fc$"):
+        named_layer(model, "9")
+
+
 def test_a_layer_is_of_the_classifier_whatever_the_mask_calls_its_own(runs: Path) -> None:
     """A purifier has an encoder, too, whose features were once matched in the classifier's place."""
     model, _ = masked(runs, "defense_vae(model='vae')")

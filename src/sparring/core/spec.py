@@ -17,8 +17,8 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, Union, get_args, ge
 import numpy as np
 
 from sparring.core.call import Call, literal, read_call
+from sparring.core.class_checks import check_class
 from sparring.core.errors import InputError
-from sparring.core.written import check_class
 
 MORE = "arguments"  # the field that holds arguments which no field is named after
 SHOWN = 80  # characters of a value in a message

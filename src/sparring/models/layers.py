@@ -19,9 +19,11 @@ def named_layer(classifier: nn.Module, name: str) -> nn.Module:
     while isinstance(classifier, Masked):
         classifier = classifier.classifier
     layers: dict[str, nn.Module] = dict(classifier.named_modules())
-    for known, where in ((name, layers), (OURS + name, layers), (name, whole)):
-        if name and known in where:
-            return where[known]
+    for known in (name, OURS + name, *(known for known in layers if known.endswith("." + OURS + name))):
+        if name and known in layers:
+            return layers[known]
+    if name and name in whole:
+        return whole[name]
     names = [known.split(OURS)[-1] for known, module in layers.items() if known and not list(module.children())]
     raise InputError(f"the model has no layer {name!r}; it has {', '.join(names)}")
 

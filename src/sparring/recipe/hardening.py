@@ -114,7 +114,8 @@ def _trained(
     run: Run, given: Examples, setup: Setup, settings: _Settings, fabric: Fabric, told: str, *, quiet: bool
 ) -> nn.Module:
     """Train in a folder, to the end; `told`: what everything depends on, so that no other training goes on there."""
-    run.write_recipe(told)
+    if run.begun:
+        run.write_recipe(told)
     defence = with_runs(settings.defence, setup.runs, fabric.device)
     state = train(
         defence,
@@ -124,6 +125,7 @@ def _trained(
         run=run,
         fabric=fabric,
         monitor=Monitor(f"harden-{defence.name}", quiet=quiet),
+        begin=lambda: run.write_recipe(told),
     )
     return defence.deploy(state).eval()
 
@@ -179,4 +181,5 @@ def _validation(
 
 def _identity(model: nn.Module, given: Examples) -> str:
     """Return a hash of the weights to begin with and of the images."""
-    return fingerprint("", [*model.state_dict().items(), ("x", given.x), ("y", given.y)])
+    held = ((name, value) for name, value in model.state_dict().items() if isinstance(value, Tensor))
+    return fingerprint("", [*held, ("x", given.x), ("y", given.y)])
