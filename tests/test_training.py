@@ -373,9 +373,13 @@ def test_batch_norm_on_one_image_at_a_time_is_refused_whatever_its_kind(tmp_path
 
 
 def test_batch_norm_on_one_image_is_let_be_where_nothing_trains(tmp_path: Path) -> None:
-    fitted = fit(recipe(model="resnet18(width=4)", limit=1, epochs=0), runs=tmp_path, quiet=True)
-    assert fitted.run.path.name.startswith("digits-resnet18-")
-    assert "standard" not in fitted.run.path.name
+    fit(recipe(model="resnet18(width=4)", limit=1, epochs=0), runs=tmp_path, quiet=True)
+
+
+def test_a_run_in_which_nothing_trains_is_named_for_no_defence() -> None:
+    untrained, trained = (recipe(defence="standard()", epochs=epochs).title for epochs in (0, 1))
+    assert trained == f"{untrained}-standard"
+    assert recipe(defence="noise_training(threat=linf(0.1))", epochs=0).title.endswith("-noise_training")
 
 
 class Dropping(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import sparring
 from sparring.attacks import FGSM, PGD, Attack, AutoAttack, Crafting, Square
-from sparring.core.errors import InputError
+from sparring.core.errors import InputError, StoppedError
 from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf
 from sparring.core.trainable import Setup
@@ -333,6 +333,20 @@ def test_what_cannot_begin_anew_has_a_plain_one_beside_it_alone(judged: Judged) 
     assert list(train_twins(Fixed(), x, y % 2, 2, THREAT, 0)) == ["a plain one, adversarially trained"]
     tiny = x[:, :, :3, :3]  # too small for that one
     assert train_twins(Fixed(), tiny, y % 2, 2, THREAT, 0) == {}
+
+
+def test_ctrl_c_while_twins_train_ends_the_audit(
+    judged: Judged, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training saves itself and says that it was stopped, which was once taken for a twin that could not be trained."""
+
+    def stopped(*_: object, **__: object) -> None:
+        raise StoppedError("interrupted")
+
+    monkeypatch.setattr(twins, "train", stopped)
+    x, y = judged()
+    with pytest.raises(KeyboardInterrupt):
+        train_twins(classifier("mlp", "standard"), x, y, 10, THREAT, 0)
 
 
 def test_twins_are_trained_where_the_model_is(

@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
+from sparring.core.results import Estimate
 from sparring.core.study_results import EpochMetrics
 from sparring.evaluation.checks import rising
 from sparring.report import charts, figures, learning, panels, style
@@ -157,3 +158,12 @@ def test_reliability_leaves_out_bins_that_say_nothing(make_row, make_calibration
     assert (line.x, line.y) == (pytest.approx((55, 95)), pytest.approx((50, 90)))
     bare = replace(row, calibrations={"fgsm": make_calibration()}, evaluation=replace(row.evaluation, calibration=None))
     assert [panel.title for panel in panels.reliability([bare])] == ["Fgsm"]
+
+
+def test_calibration_on_clean_images_is_the_protocols_which_has_more(make_row, make_calibration):
+    """The error of few images is too large; without a protocol's the verdict's own is shown."""
+    row, few, many = make_row("a"), make_calibration(), replace(make_calibration(), ece=Estimate(0.01, 0, 0.02, 10_000))
+    judged = replace(row.evaluation, calibration=few, robust_calibration=few)
+    both = panels.calibrations(replace(row, calibrations={"clean": many}, evaluation=judged))
+    assert both == {"clean": many, "each example's worst image": few}
+    assert panels.calibrations(replace(row, calibrations={}, evaluation=judged))["clean"] == few

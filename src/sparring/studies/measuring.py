@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
 from torch import Tensor, nn
 
 from sparring.attacks import ATTACKS, Crafting, Learned
@@ -142,8 +141,7 @@ class Measure:
         right = nearest.arrays["correct/clean"]
         first = repr(ATTACKS.parse(self.plan.distances[0]))
         both = [nearest.arrays[f"distance/{name}"] for name in (first, "nearest")]
-        ours, every = [each[right] for each in both], [np.where(right, each, 0.0) for each in both]
-        for name, found in ((DISTANCE, ours), (OVER_ALL, every)):
+        for name, found in ((DISTANCE, [each[right] for each in both]), (OVER_ALL, both)):  # the wrong lie at 0
             protocol, honest = (mean(each.tolist()) for each in found)
             yield self._figure(name, row, protocol, honest, (), unit="number")
 
