@@ -641,7 +641,8 @@ def test_how_many_images_an_attack_spoilt_is_said_once(
 ) -> None:
     right = int((~run("fgsm()", net, data.x, data.y, "linf(0.1)").skipped).sum())
     assert not caplog.messages
-    run(Liar(lie="nan"), net, data.x, data.y, "linf(0.1)", batch_size=2)
+    found = run(Liar(lie="nan"), net, data.x, data.y, "linf(0.1)", batch_size=2)
+    assert torch.equal(found.spoilt, ~found.skipped)
     assert [m.split(";")[0] for m in caplog.messages] == [
         f"liar: NaN or inf in {right} of its images (of {len(data.x)} examples)"
     ]

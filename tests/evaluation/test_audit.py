@@ -14,10 +14,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 import sparring
-from sparring.attacks import FGSM, PGD, Attack, AutoAttack, Crafting, Square
+from sparring.attacks import FGSM, PGD, Attack, AutoAttack, Crafting, Oracle, Square
 from sparring.core.errors import InputError, StoppedError
 from sparring.core.results import Checked, Evaluation
-from sparring.core.threat import Linf
+from sparring.core.threat import Linf, ThreatModel
 from sparring.core.trainable import Setup
 from sparring.data.dataset import Split
 from sparring.defences import Standard
@@ -53,7 +53,7 @@ def listed(verdict: Evaluation) -> float:
 def test_every_check_answers_once_and_says_why(classifier: Classifier, judged: Judged) -> None:
     verdict = judge(classifier("cnn", "pgd"), judged())
     assert [of.check for of in verdict.audit] == [check.name for check in CHECKS]
-    assert len({check.name for check in CHECKS}) == len(CHECKS) == 24
+    assert len({check.name for check in CHECKS}) == len(CHECKS) == 25
     assert all(of.evidence and of.seconds >= 0 for of in verdict.audit)
     assert verdict.trustworthy
     off = judge(classifier("cnn", "pgd"), judged(), audit="off")
@@ -294,6 +294,34 @@ def test_images_beyond_the_threat_are_failed(shift: float, expected: str) -> Non
         bout=bout, threat=THREAT, some=lambda rows, most: rows, named=lambda rows: tuple(rows.tolist())
     )
     assert threat_kept(cast("Subject", subject)).outcome == expected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoils(Attack):
+    """An attack of one's own that divides by zero in every image, or in every tenth."""
+
+    name = "spoils"
+    source = "nowhere"
+    kind = "budget"
+    every: int = 1
+
+    def perturb(self, oracle: Oracle, x: Tensor, y: Tensor, threat: ThreatModel, **_: object) -> Tensor:
+        x_adv = x.clone()
+        x_adv[:: self.every] /= 0
+        return x_adv
+
+
+def test_who_stands_because_every_attack_gave_nan_does_not_count_as_robust(
+    classifier: Classifier, judged: Judged
+) -> None:
+    """Such a verdict had no word of it: the images were put back, and counted as ones that do not fool."""
+    net, (x, y) = classifier("cnn", "standard"), judged()
+    alone = judge(net, (x, y), Spoils())
+    assert outcome(alone, "sound images") == "fail"
+    assert not alone.trustworthy
+    assert outcome(judge(net, (x, y), Spoils(every=100)), "sound images") == "warn"
+    assert outcome(judge(net, (x, y), [Spoils(), FGSM()]), "sound images") == "warn"  # another attack had them all
+    assert outcome(judge(net, (x, y), FGSM()), "sound images") == "passed"
 
 
 def test_how_many_successes_eight_bits_undo_is_counted(classifier: Classifier, judged: Judged) -> None:

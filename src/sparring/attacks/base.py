@@ -62,7 +62,8 @@ class Adversarial:
     `success`: not classified as `y` (or classified as the target), judged in float32 on `x` as it stands, which is
     within the threat's eps. `skipped`: so already before the attack, and left alone (distance 0). `distance`: of `x`
     from the original, in the threat's norm. `forwards` and `backwards` count the passes that the attack itself spent on
-    each example; `logits` (N, K) are the judge's.
+    each example; `logits` (N, K) are the judge's. `spoilt`: the attack left NaN or inf in the image, and so may have
+    found less than it could.
     """
 
     x: Tensor
@@ -72,6 +73,7 @@ class Adversarial:
     forwards: Tensor
     backwards: Tensor
     logits: Tensor
+    spoilt: Tensor
 
     def to(self, device: torch.device) -> "Adversarial":
         """Return the same on another device."""
@@ -101,7 +103,8 @@ def run(
     `batch_size`: by default what suits the device. `start` (N, C, H, W): images to begin from, for attacks that climb.
     `crafting`: precision, draws of a random model, budget. `parts` keeps each batch's result by the place of its first
     example as it comes, and what it holds already, of as many examples, is not done again.
-    Pixels that the attack leaves as NaN or inf stay as they were in `x`; how many images have them is logged.
+    Pixels that the attack leaves as NaN or inf stay as they were in `x`; the result says which images had them, and how
+    many there are is logged.
     Raises InputError for input that is not as said above, for a norm that the attack has no form for, for a model that
     does not give logits (N, K), and for an attack that does not give images like `x`.
     """
@@ -115,7 +118,6 @@ def run(
     parts = {} if parts is None else parts
     at_once = batch_size or suitable_batch(x, device)
     batches = torch.split(torch.arange(len(x)), at_once * chosen.gathers)
-    spoilt = 0
     alone = torch.autocast(device.type, enabled=False)  # the caller's precision, in which nothing would be confirmed
     with frozen(model, adaptive=crafting.adaptive), seeded(seed), alone, Bar(f"{chosen.name} {within}", len(x)) as bar:
         for number, rows in enumerate(batches):
@@ -126,13 +128,14 @@ def run(
                 clean = _predicted(model, batch.x, crafting, at_once)
                 for name, labels in (("y", y), ("target", target)):
                     check_labels(labels, clean.shape[1], name)
-                part, wrong = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once)
-                parts[first], spoilt = part.to(x.device), spoilt + wrong
+                part = _run_batch(chosen, model, batch, clean, within, seed, crafting, at_once)
+                parts[first] = part.to(x.device)
             bar.advance(len(rows))
-    if spoilt:
-        log.warning(SPOILT, chosen.name, spoilt, len(x))
     done = [parts[int(rows[0])].to(x.device) for rows in batches]
-    return Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
+    whole = Adversarial(**{f.name: torch.cat([getattr(part, f.name) for part in done]) for f in fields(Adversarial)})
+    if spoilt := int(whole.spoilt.sum()):
+        log.warning(SPOILT, chosen.name, spoilt, len(x))
+    return whole
 
 
 def check_norm(attack: Attack, threat: ThreatModel) -> None:
@@ -167,9 +170,9 @@ def _run_batch(
     seed: int,
     crafting: Crafting,
     at_once: int,
-) -> tuple[Adversarial, int]:
-    """Return what the attack achieves, and how many of its images had NaN or inf in them."""
-    skipped, spoilt = succeeded(clean, batch.y, batch.target), 0
+) -> Adversarial:
+    skipped = succeeded(clean, batch.y, batch.target)
+    spoilt = torch.zeros_like(skipped)
     rows = (~skipped).nonzero().squeeze(1)
     x_adv, logits = batch.x.clone(), clean
     forwards, backwards = torch.zeros_like(batch.y), torch.zeros_like(batch.y)
@@ -182,13 +185,13 @@ def _run_batch(
         except OutOfPasses:
             moved = oracle.salvage(left.x)
         sound = moved.isfinite()
-        spoilt = int((~sound).flatten(1).any(1).sum())
+        spoilt[rows] = ~sound.flatten(1).all(1)
         moved = threat.project(torch.where(sound, moved, left.x), left.x)
         x_adv[rows], forwards[rows], backwards[rows] = moved, oracle.forwards, oracle.backwards
         logits = clean.index_copy(0, rows, _predicted(model, moved, crafting, at_once))
     success = succeeded(logits, batch.y, batch.target)
-    found = Adversarial(x_adv, success, skipped, threat.distance(x_adv, batch.x), forwards, backwards, logits)
-    return found, spoilt
+    distance = threat.distance(x_adv, batch.x)
+    return Adversarial(x_adv, success, skipped, distance, forwards, backwards, logits, spoilt)
 
 
 def _predicted(model: nn.Module, x: Tensor, crafting: Crafting, at_once: int) -> Tensor:

@@ -42,8 +42,8 @@ class Found(NamedTuple):
 class Bout:
     """Logits (N, K) on the clean images and on each example's worst one; who fell to which attack; the nearest.
 
-    `spent`: the passes, forward and backward, that each attack has spent on each example. `otherwise`: who fell to none
-    of the attacks, but to what the curve or the audit tried besides.
+    `spent`: the passes, forward and backward, that each attack has spent on each example; `spoilt`: in whose images it
+    left NaN or inf. `otherwise`: who fell to none of the attacks, but to what the curve or the audit tried besides.
     """
 
     x: Tensor
@@ -53,6 +53,7 @@ class Bout:
     distances: dict[str, Tensor]  # of the minimal attacks' images: inf where they fool nobody
     attacked: dict[str, Attacked]
     spent: dict[str, Tensor]
+    spoilt: dict[str, Tensor]
     worst: Tensor
     worst_x: Tensor
     nearest: Nearest
@@ -70,7 +71,7 @@ class Bout:
         clean = predictions(model, x, draws=conditions.draws(model))
         check_labels(y, clean.shape[1], "y")
         worst, worst_x, worst_margin = clean.clone(), x.clone(), torch.full((len(y),), -math.inf)
-        fallen, distances, attacked, spent, nearest = {}, {}, {}, {}, Nearest.unknown(clean)
+        fallen, distances, attacked, spent, spoilt, nearest = {}, {}, {}, {}, {}, Nearest.unknown(clean)
         for attack in attacks:
             outcome, seconds = _outcome(attack, model, x, y, threat, given.ids, conditions)
             found_at = Nearest.of(outcome)
@@ -80,13 +81,14 @@ class Bout:
             inside = outcome.distance <= threat.eps
             fell = outcome.success & inside
             fallen[repr(attack)], spent[repr(attack)] = fell, outcome.forwards + outcome.backwards
+            spoilt[repr(attack)] = outcome.spoilt
             attacked[repr(attack)] = _attacked(attack, threat, outcome, fell, y, clean, seconds)
             found = margin(outcome.logits, y).nan_to_num(math.inf)
             broken = succeeded(worst, y)
             worse = inside & ((fell & ~broken) | ((fell == broken) & (found > worst_margin)))
             worst[worse], worst_x[worse], worst_margin[worse] = outcome.logits[worse], outcome.x[worse], found[worse]
         otherwise = torch.zeros(len(y), dtype=torch.bool)
-        return Bout(x, y, clean, fallen, distances, attacked, spent, worst, worst_x, nearest, otherwise)
+        return Bout(x, y, clean, fallen, distances, attacked, spent, spoilt, worst, worst_x, nearest, otherwise)
 
     def also(self, found: Sequence[Found]) -> "Bout":
         """Return the bout with what else was found: whoever broke it, an example does not stand."""

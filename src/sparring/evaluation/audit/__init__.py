@@ -40,6 +40,7 @@ CHECKS = (
     Check(
         "losses disagree", "cross-entropy, margin and targeted attacks leave much the same", stronger.losses, passes=140
     ),
+    Check("sound images", "no attack leaves NaN or inf in an image", figures.sound_images),
     Check("threat kept", "every image lies within eps and [0, 1]", figures.threat_kept),
     Check("adaptive attack", "who knows the defence breaks more than who does not", stronger.adaptive, passes=40),
     Check("sandwich", "no more is certified than attacks leave", figures.sandwich),

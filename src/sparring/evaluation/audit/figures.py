@@ -7,8 +7,9 @@ from sparring.attacks import FGSM, PGD, HopSkipJump, Learned, Square, Transfer, 
 from sparring.attacks.freezing import frozen
 from sparring.attacks.losses import succeeded
 from sparring.core.randomness import seeded
+from sparring.core.results import Outcome
 from sparring.core.statistics import clopper_pearson, mcnemar_p
-from sparring.evaluation.audit.base import SIGNIFICANT, Finding, Subject
+from sparring.evaluation.audit.base import FAIL, SIGNIFICANT, Finding, Subject
 from sparring.evaluation.bout import SLACK
 from sparring.evaluation.certify import SELECT, votes
 from sparring.evaluation.curve import predictions
@@ -100,6 +101,19 @@ def threat_kept(subject: Subject) -> Finding:
     undone = _undone(subject, fallen)
     text = f"every image lies within eps and [0, 1]; {undone:.1%} of the successes are gone when saved in 8 bits"
     return Finding("passed", text)
+
+
+def sound_images(subject: Subject) -> Finding:
+    """Count the examples in whose images attacks left NaN or inf: there a model stands because the attack failed."""
+    spoilt = subject.bout.spoilt
+    of = {name: int(images.sum()) for name, images in spoilt.items() if images.any()}
+    if not of:
+        return Finding("passed", "no attack leaves NaN or inf in an image")
+    alone = (subject.bout.standing & torch.stack([*spoilt.values()]).all(0)).nonzero().squeeze(1)
+    counted = ", ".join(f"{name} in {count} of its images" for name, count in of.items())
+    text = f"NaN or inf: {counted}; {len(alone)} examples stand of which no attack has left a sound one"
+    outcome: Outcome = "fail" if len(alone) > FAIL * len(subject.bout.y) else "warn"
+    return Finding(outcome, text, subject.named(alone), "pgd()")
 
 
 def _undone(subject: Subject, places: Tensor) -> float:
