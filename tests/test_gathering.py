@@ -54,6 +54,17 @@ def test_files_and_runs_are_mixed(own: Evaluation, judged: Path, tmp_path: Path)
     assert compare(first, second)
 
 
+def test_a_glob_over_verdicts_names_their_arrays_too(own: Evaluation, tmp_path: Path) -> None:
+    """A folder of verdicts could not be reported by `verdicts/*`: the arrays were read as records."""
+    for name in ("one.json", "other.json", "plain"):
+        own.save(tmp_path / name)
+    places = sorted(tmp_path.iterdir())
+    assert len(places) == 6
+    assert names(*places) == ["one", "other", "plain"]
+    with pytest.raises(InputError, match=r"one\.npz: damaged"):  # alone it is a mistake
+        gather([tmp_path / "one.npz"])
+
+
 def test_a_network_as_it_comes_is_of_no_defence(judged: Path, tmp_path: Path) -> None:
     """It was called standard(), whatever had made it robust."""
     fields = {"data": "digits()", "model": "mlp(hidden=(16,))", "epochs": 0}

@@ -46,7 +46,7 @@ def save(record: Evaluation | StudyResult, path: Path) -> None:
     if path.suffix == ".npz":
         raise InputError(f"{path}: the record itself is JSON, its arrays go beside it; choose a name in .json")
     arrays = {f"{place}{key}": value for place, part in _with_arrays(record) for key, value in part.arrays.items()}
-    with replacing(_beside(path)) as temporary:
+    with replacing(arrays_of(path)) as temporary:
         with temporary.open("wb") as file:  # numpy would add its suffix to a name
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its stub takes the first key for a flag
         stamp = _sha256(temporary)
@@ -65,7 +65,7 @@ def load(kind: type[R], path: Path) -> R:
         record = _converter.structure(raw, kind)
     except BaseValidationError as error:
         raise InputError(f"{path}: damaged, not readable as a record ({error.exceptions[0]})") from None
-    _read_arrays(record, _beside(path), raw.get(STAMP))
+    _read_arrays(record, arrays_of(path), raw.get(STAMP))
     return record
 
 
@@ -93,7 +93,7 @@ def _raw(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _beside(path: Path) -> Path:
+def arrays_of(path: Path) -> Path:
     """Return where a record's arrays are: names that differ after a dot only (linf-0.1, linf-0.2) share no file."""
     return path.with_suffix(".npz") if path.suffix == ".json" else path.with_name(f"{path.name}.npz")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sparring.core.errors import InputError
+from sparring.core.records import arrays_of
 from sparring.core.results import Evaluation
 from sparring.core.study_results import Row, StudyResult, bare, distinct, side_by_side
 from sparring.evaluation.provenance import command
@@ -31,9 +32,12 @@ def gather(places: Sequence[Path]) -> StudyResult:
     """Return all evaluations at these places, run folders and verdicts' files, as one result, side by side.
 
     Rows are called as their run or their model is, or where these are alike as their file, or by their whole path.
+    Verdicts' arrays, where a glob names them beside their files, are no places of their own.
     Runs that are not finished, or hold no evaluation, are left out with a warning if others do.
     Raises InputError where something else is missing or damaged, or no evaluation is left.
     """
+    beside = {arrays_of(place) for place in places if place.is_file()}
+    places = [place for place in places if place not in beside]
     kept, left, reason = list[_Kept](), list[Path](), NotJudgedError("report: nothing was given")
     for place in places:
         try:
