@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 import sparring.attacks
 from sparring import Adversarial
 from sparring.attacks import ATTACKS, Attack, Crafting, Oracle, prepared
-from sparring.attacks.losses import dlr, margin, succeeded
+from sparring.attacks.losses import cross_entropy, dlr, log_odds, margin, succeeded
 from sparring.core.errors import InputError
 from sparring.core.randomness import seeded
 from sparring.core.threat import THREATS
@@ -708,6 +708,54 @@ def test_renaming_the_classes_changes_nothing_else(
     assert torch.equal(found.forwards, other.forwards)
     assert torch.allclose(found.x, other.x, atol=1e-5)
     assert torch.allclose(found.logits[:, order], other.logits, atol=1e-4)
+
+
+class Scaled(nn.Module):
+    """A network as sure of everything as a distilled one."""
+
+    def __init__(self, net: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.net, self.scale = net, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast("Tensor", self.net(x) * self.scale)
+
+
+MINIMAL = ("deepfool()", "ddn()", "fmn()", "cw()", "fab(steps=20)")
+
+
+@pytest.mark.parametrize("target", [False, True])
+@pytest.mark.parametrize("spec", MINIMAL)
+def test_the_scale_of_the_logits_hides_nothing_from_a_minimal_attack(
+    spec: str, target: bool, net: nn.Module, data: SimpleNamespace
+) -> None:
+    """At ten times the logits DDN's gradients were 0 and it fooled nobody; C&W's images lay half as far again.
+
+    Dividing the logits by a temperature in training, and not after it, is all that defensive distillation does.
+    """
+    wanted = data.wrong if target else None
+    plain, sure, surest = (
+        run(spec, Scaled(net, scale), data.x, data.y, "l2(inf)", target=wanted) for scale in (10, 1e3, 1e6)
+    )
+    assert plain.success.sum() >= len(data.x) - 1
+    for found in (sure, surest):
+        assert torch.equal(found.success, plain.success)
+        assert found.distance.mean() <= 1.05 * plain.distance.mean()
+
+
+def test_the_log_odds_rise_as_the_cross_entropy_does_along_the_same_direction() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, y = torch.randn(50, 5, generator=generator), torch.randint(5, (50,), generator=generator)
+    for target in (None, (y + 1) % 5):
+        sign, wanted = (1, y) if target is None else (-1, target)
+        p = logits.softmax(1).gather(1, wanted[:, None]).squeeze(1)
+        assert torch.allclose(log_odds(logits, y, target), sign * torch.log((1 - p) / p), atol=1e-5)
+        gradients = []
+        for loss in (cross_entropy, log_odds):
+            at = logits.clone().requires_grad_()
+            (grad,) = torch.autograd.grad(loss(at, y, target).sum(), at)
+            gradients.append(torch.nn.functional.normalize(grad, dim=1))
+        assert torch.allclose(*gradients, atol=1e-5)
 
 
 def test_the_margin_masks_with_minus_infinity_not_with_zero() -> None:

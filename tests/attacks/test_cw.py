@@ -40,7 +40,7 @@ def test_a_descent_is_that_of_a_slow_loop(net: nn.Module, data: SimpleNamespace)
 
 def test_const_is_bisected_for_each_example_apart() -> None:
     """Through aliased arrays ART's lower bound becomes the new const, and it doubles for ever."""
-    search = _Search(torch.full((2, 1, 1, 1), 0.5), CW(steps=1, search_steps=9, initial_const=0.01))
+    search = _Search(torch.full((2, 1, 1, 1), 0.5), CW(steps=1, search_steps=9), torch.full((2,), 0.01))
     truth = torch.tensor([0.05, 300.0])  # the least const that succeeds
     seen = []
     for _ in range(9):

@@ -15,6 +15,7 @@ from sparring.core.threat import ThreatModel
 
 INSIDE = 1 - 1e-4  # pixels at exactly 0 or 1 have no finite tanh coordinate, and from too far out they never come back
 LARGEST = 1e10  # const, as in the authors' code
+SURE = 30.0  # a margin that few networks reach: beyond it const begins smaller by as much
 SHRINK = 0.7  # the step, whenever the bracket of const is halved
 FIRST_MOMENT, SECOND_MOMENT, TINY = 0.9, 0.999, 1e-8  # Adam's
 CHECKS, PROGRESS = 10, 0.9999  # a tenth of the steps must bring the loss below this share of itself
@@ -27,10 +28,11 @@ class CW(Attack):
     `const` is found for each example by bisection over `search_steps` descents of at most `steps` steps; until one
     succeeds it grows tenfold. `confidence`: the margin that counts as success.
 
-    It differs from the authors' code in three ways, by which fewer passes come as near. A descent goes on from where
-    the last one ended, not from the image again. When the bracket of const is halved, steps become smaller. And each
+    It differs from the authors' code in four ways, by which fewer passes come as near. A descent goes on from where
+    the last one ended, not from the image again. When the bracket of const is halved, steps become smaller. Each
     example goes at its own pace: one that makes no more progress turns to its next const, and whoever has been through
-    all leaves.
+    all leaves. And where the model is all too sure, the first const is smaller, so that the scale of its logits, which
+    is what hides gradients in a distilled network, hides nothing.
     """
 
     name = "cw"
@@ -64,7 +66,8 @@ class CW(Attack):
         stop: bool = True,
     ) -> Tensor:
         active = Closest(oracle, x, y, threat, target, stop=stop)
-        search = _Search(x, self)
+        sure = -margin(oracle.logits(x), active.y, active.target)
+        search = _Search(x, self, self.initial_const * SURE / sure.clamp(min=SURE))
         while len(active):
             x_adv = search.image()
             missing, grad, logits = oracle.value_and_gradient(
@@ -93,11 +96,11 @@ class CW(Attack):
 class _Search:
     """Where each row stands: its coordinates, Adam's moments and step, its const and what brackets it."""
 
-    def __init__(self, x: Tensor, settings: CW) -> None:
+    def __init__(self, x: Tensor, settings: CW, const: Tensor) -> None:
         self._settings = settings
         self._w, self._mean, self._square = ((2 * x - 1) * INSIDE).atanh(), torch.zeros_like(x), torch.zeros_like(x)
-        rows = torch.zeros(len(x), device=x.device, dtype=x.dtype)
-        self.const, self._low, self._high = rows + settings.initial_const, rows.clone(), rows + math.inf
+        rows = torch.zeros_like(const)
+        self.const, self._low, self._high = const, rows.clone(), rows + math.inf
         self._steps, self._searches, self._found = rows.long(), rows.long(), rows.bool()
         self._last_loss, self._step_size = rows + math.inf, rows + settings.step_size
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sparring.attacks.active import Closest
 from sparring.attacks.base import Attack
-from sparring.attacks.losses import cross_entropy
+from sparring.attacks.losses import log_odds
 from sparring.attacks.oracle import Oracle
 from sparring.core.errors import InputError
 from sparring.core.threat import TINY, ThreatModel
@@ -20,6 +20,8 @@ FIRST_STEP, LAST_STEP = 1.0, 0.01  # of the cosine schedule, section 3
 class DDN(Attack):
     """Steps up the cross-entropy on a sphere that shrinks after each success and grows after each failure.
 
+    Steps have a length of their own, so the logarithm of the odds serves for the cross-entropy: it rises along the same
+    direction, and of a model that is all too sure it has a gradient where the cross-entropy's is 0 in float32.
     `init_norm` is the sphere's first radius; `gamma` the share by which it changes. Images are not quantised.
     """
 
@@ -53,7 +55,7 @@ class DDN(Attack):
         x_adv, radius = x, torch.full_like(active.distance, self.init_norm)
         farthest = threat.distance((x < 0.5).to(x.dtype), x)  # no image is farther than the box's opposite corner
         for step in range(self.steps):
-            _, grad, logits = oracle.value_and_gradient(x_adv, lambda z: cross_entropy(z, active.y, active.target))
+            _, grad, logits = oracle.value_and_gradient(x_adv, lambda z: log_odds(z, active.y, active.target))
             fooled, kept = active.record(x_adv, logits)
             radius = torch.minimum(radius * torch.where(fooled, 1 - self.gamma, 1 + self.gamma), farthest)
             if kept is not None:

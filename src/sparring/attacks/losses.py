@@ -27,6 +27,18 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Te
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def log_odds(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """Return the logarithm of the odds against `y`, (1 - p) / p, or of those for `target`.
+
+    It rises wherever the cross-entropy does, along the same direction, and never saturates: of a model that is all too
+    sure, the cross-entropy's own gradient is 0 in float32.
+    """
+    wanted = y if target is None else target
+    of_wanted = logits.gather(1, wanted[:, None]).squeeze(1)
+    of_others = logits.scatter(1, wanted[:, None], -math.inf).logsumexp(1)
+    return of_others - of_wanted if target is None else of_wanted - of_others
+
+
 def margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
     """Return the best other logit less that of `y` (or the target's less the best other): positive means success."""
     wanted = y if target is None else target
