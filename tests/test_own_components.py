@@ -10,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typer.testing import CliRunner
 
 import sparring
 from sparring import InputError
 from sparring.attacks import Attack
+from sparring.cli import app
 from sparring.defences import LossDefence
 
 
@@ -119,6 +121,17 @@ def test_a_defence_of_ones_own_trains_and_opens_from_python(tmp_path: Path) -> N
     x = torch.rand(3, 1, 8, 8)
     assert torch.equal(fitted.model(x), sparring.load(again.run.path)(x))
     assert 'defence = "calm(weight=0.5)"' in fitted.run.read_recipe()
+
+
+def test_a_run_of_a_defence_of_ones_own_is_judged_and_reported_by_the_command_line(tmp_path: Path) -> None:
+    """They were told "unknown defence 'calm'", though nothing but its network is asked for."""
+    recipe = sparring.Recipe(data="digits()", model="mlp(hidden=(16,))", defence=Calm(weight=0.5), epochs=1)
+    run = str(sparring.fit(recipe, runs=tmp_path, quiet=True).run.path)
+    how = ["--threat", "linf(0.1)", "--attack", "fgsm()", "--examples", "20", "--audit", "off"]
+    CliRunner().invoke(app, ["evaluate", run, *how], catch_exceptions=False)
+    page = tmp_path / "report"
+    CliRunner().invoke(app, ["report", run, "--out", str(page)], catch_exceptions=False)
+    assert "calm(weight=0.5)" in (page / "report.html").read_text()
 
 
 def test_an_attack_of_ones_own_is_judged_beside_others(net: nn.Module, data: SimpleNamespace) -> None:

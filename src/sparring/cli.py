@@ -134,7 +134,7 @@ def evaluate(
     from sparring.data import SOURCES
     from sparring.evaluation import DEFAULT_ATTACKS
     from sparring.evaluation.audit import Level
-    from sparring.recipe import Recipe, as_it_comes, open_run
+    from sparring.recipe import as_it_comes, data_of, open_run
     from sparring.studies.judge import Judgement, judge
     from sparring.training.precision import Precision
     from sparring.training.runs import Run
@@ -145,7 +145,7 @@ def evaluate(
         fitted = open_run(Run.find(model, runs).path, trust=trust, device=device)
     if strict and audit == "off":
         raise InputError("--strict: with --audit off nothing is audited, and so nothing trusted; leave one of them out")
-    source = SOURCES.parse(data) if data else Recipe.read(fitted.run.path / "recipe.toml").data
+    source = SOURCES.parse(data) if data else data_of(fitted.run)
     crafting = Crafting(precision=convert(precision, Precision, "--precision"), draws=draws, max_forwards=max_forwards)
     settings = Judgement(
         threat,

@@ -3,7 +3,7 @@
 from sparring.recipe.as_it_comes import as_it_comes
 from sparring.recipe.fitting import RUNS, fit, run_of, training_split
 from sparring.recipe.hardening import harden
-from sparring.recipe.opening import Fitted, fabric_on, identity, open_run
+from sparring.recipe.opening import Fitted, data_of, defence_of, fabric_on, identity, open_run
 from sparring.recipe.recipe import OF_CLASSIFIERS, Recipe, parse_changes, read_toml
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "Fitted",
     "Recipe",
     "as_it_comes",
+    "data_of",
+    "defence_of",
     "fabric_on",
     "fit",
     "harden",

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning_fabric import Fabric
@@ -12,14 +13,17 @@ from sparring.attacks.preparing import Part, opened
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
 from sparring.core.randomness import seeded
+from sparring.data import SOURCES, Source
+from sparring.defences import DEFENCES, Standard
 from sparring.generative.saved import load_generative
 from sparring.models import MODELS
 from sparring.models.saved import load, load_perturber
-from sparring.recipe.recipe import Recipe
+from sparring.recipe.recipe import Recipe, read_toml
 from sparring.training.precision import Precision
 from sparring.training.runs import Run
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+AS_IT_COMES = "as it comes"  # what was neither trained nor put behind anything
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,28 @@ def open_run(path: str | Path, *, trust: bool = False, device: str = "cpu") -> F
     if "generative" in run.read_description():
         return Fitted(run, load_generative(path).to(where))
     return Fitted(run, load(path, trust=trust).to(where))
+
+
+def data_of(run: Run) -> Source:
+    """Return what a run was trained on; its defence, whose code may be one's own, is not read."""
+    return SOURCES.parse(_fields(run).get("data", ""))
+
+
+def defence_of(run: Run) -> str:
+    """Return how a run was trained, without defaults; as it was written, where the defence is one's own."""
+    fields = _fields(run)
+    written = str(fields.get("defence", Standard()))
+    try:
+        defence = DEFENCES.parse(written)
+    except InputError:
+        return written
+    return str(defence) if defence != Standard() or fields.get("epochs") else AS_IT_COMES
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    """Return the recipe as it stands in the folder."""
+    run.check()
+    return read_toml(run.path / "recipe.toml")
 
 
 def with_runs(part: Part, runs: Path, device: torch.device, *, trust: bool = False) -> Part:

@@ -10,7 +10,7 @@ from sparring.core.records import arrays_of
 from sparring.core.results import Evaluation
 from sparring.core.study_results import Row, StudyResult, bare, distinct, side_by_side
 from sparring.evaluation.provenance import command
-from sparring.recipe import Recipe
+from sparring.recipe import defence_of
 from sparring.training.runs import Run
 
 log = logging.getLogger("sparring")
@@ -106,9 +106,7 @@ def _kept(place: Path) -> Iterator[_Kept]:
             yield _Kept(bare(each.model, each), (each.model, place.stem, str(place)))
         return
     run = Run(place)
-    recipe, metrics = run.read_recipe(), run.read_metrics()
-    made = Recipe.read(run.path / "recipe.toml")
-    defence = "as it comes" if made.as_it_comes else str(made.defence)
+    recipe, metrics, defence = run.read_recipe(), run.read_metrics(), defence_of(run)
     for each in evaluations:
         row = Row(run.path.name, defence, recipe, run.path.name, (), (), metrics, each)
         yield _Kept(row, (run.path.name, run.path.name, str(run.path)))
