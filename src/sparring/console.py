@@ -114,10 +114,16 @@ def print_entries(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _short(name: str) -> str:
-    """Return an attack's call string without its defaults, and anything else as it is."""
+    """Return an attack's call string without its defaults, and anything else, and attacks of one's own, as it is."""
     from sparring.attacks import ATTACKS
+    from sparring.core.errors import InputError
+    from sparring.core.outside import nothing_imported
 
-    return str(ATTACKS.parse(name)) if "(" in name else name
+    try:
+        with nothing_imported():
+            return str(ATTACKS.parse(name)) if "(" in name else name
+    except InputError:
+        return name
 
 
 def _percent(value: "Estimate") -> str:

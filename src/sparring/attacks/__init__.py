@@ -47,6 +47,7 @@ ATTACKS = Catalogue(
         Learned,
     ),
     "pgd(steps=40)",
+    outside=True,
 )
 
 __all__ = [

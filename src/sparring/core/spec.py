@@ -19,6 +19,7 @@ import numpy as np
 from sparring.core.call import Call, literal, read_call
 from sparring.core.class_checks import check_class
 from sparring.core.errors import InputError
+from sparring.core.outside import EXTERNAL, component_class
 
 MORE = "arguments"  # the field that holds arguments which no field is named after
 SHOWN = 80  # characters of a value in a message
@@ -28,13 +29,14 @@ class Component:
     """Something that a call string names: a frozen dataclass with a `name`, listed in its package's catalogue.
 
     `repr` is the call string with every argument, which stays true when a default changes; `str` leaves defaults out.
-    However it is made, its arguments become what their fields are declared to be, or are refused: a component made in
-    Python and its call string are the same. One with a field called `arguments`, pairs of names and plain values, takes
-    any argument more. `home`: the module that lists a kind, if who opens a saved one may not have imported it.
+    However it is made, its arguments become what their fields are declared to be, or are refused. With a field
+    `arguments`, pairs of names and plain values, it takes any argument more. `home`: the module that lists a kind, if
+    who opens a saved one may not have imported it. `origin`: where a class of one's own was found.
     """
 
     name: ClassVar[str]
     home: ClassVar[str] = ""
+    origin: ClassVar[str] = ""
     needs: ClassVar[dict[str, str]] = {"name": '"mine"'}  # what a class must say of itself, and how
 
     def __init_subclass__(cls) -> None:
@@ -58,9 +60,11 @@ class Component:
 
     def _call(self, show: Callable[[object], str], wanted: "Callable[[dataclasses.Field[Any]], bool]") -> str:
         check_class(type(self), self.needs)
-        shown = [f"{f.name}={_show(getattr(self, f.name), show)}" for f in _arguments(self) if wanted(f)]
+        name, shown = (EXTERNAL, [repr(self.origin)]) if self.origin else (self.name, [])
+        shown += [f"{f.name}={_show(getattr(self, f.name), show)}" for f in _arguments(self) if wanted(f)]
         more: tuple[tuple[str, object], ...] = getattr(self, MORE, ())
-        return f"{self.name}({', '.join([*shown, *(f'{key}={_show(value, show)}' for key, value in more)])})"
+        shown += [f"{key}={_show(value, show)}" for key, value in more]
+        return f"{name}({', '.join(shown)})"
 
 
 C = TypeVar("C", bound=Component)
@@ -68,11 +72,16 @@ _catalogues: dict[type[Component], "Catalogue[Any]"] = {}
 
 
 class Catalogue(Generic[C]):
-    """The components of one kind, by name; `shown`: a call string of this kind, for messages."""
+    """The components of one kind, by name; `shown`: a call string of this kind, for messages.
 
-    def __init__(self, base: type[C], kind: str, components: tuple[type[C], ...], shown: str = "") -> None:
+    `outside`: whether `external("package.module:Class", ...)` stands for a class of one's own.
+    """
+
+    def __init__(
+        self, base: type[C], kind: str, components: tuple[type[C], ...], shown: str = "", *, outside: bool = False
+    ) -> None:
         self.base, self.kind, self.shown = base, kind, shown or f"{components[0].name}(...)"
-        self.components = {component.name: component for component in components}
+        self.components, self.outside = {component.name: component for component in components}, outside
         _catalogues[base] = self
 
     def __iter__(self) -> Iterator[type[C]]:
@@ -103,6 +112,9 @@ class Catalogue(Generic[C]):
     def build(self, call: Call) -> C:
         """Make the component from its parsed call."""
         component = self.components.get(call.name)
+        if self.outside and call.name == EXTERNAL and call.args and isinstance(call.args[0], str):
+            component = component_class(call.args[0], self.base)  # type: ignore[arg-type]  # classes do have hashes
+            call = Call(component.name, call.args[1:], call.kwargs)
         if component is None:
             raise InputError(f"unknown {self.kind} {call.name!r}{suggest(call.name, self.components)}")
         fields = _arguments(component)

@@ -57,6 +57,7 @@ DEFENCES = Catalogue(
         GanGame,
         GAT,
     ),
+    outside=True,
 )
 
 __all__ = [

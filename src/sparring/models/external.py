@@ -1,14 +1,14 @@
 """A network that a function of one's own makes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import Parameter, signature
 
 from torch import nn
 
 from sparring.core.errors import InputError
-from sparring.models.outside import Outside, opened
+from sparring.core.outside import EXTERNAL, found, told
+from sparring.models.outside import Outside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,35 +20,18 @@ class External(Outside):
     not.
     """
 
-    name = "external"
+    name = EXTERNAL
     path: str = field(kw_only=False)
     arguments: tuple[tuple[str, object], ...] = field(default=(), repr=False)
 
     def build(self, shape: tuple[int, int, int], classes: int) -> nn.Module:
-        module, colon, function = self.path.partition(":")
-        if not colon or not module or not function or module.startswith("."):
-            raise InputError(f'external: expected "package.module:function", not {self.path!r}')
-        with self._told():
-            made = getattr(opened(module, f"external({self.path!r})"), function, None)
-        if not callable(made):
-            raise InputError(f"external: {module} has no function {function!r}")
+        made = found(self.path, "function")
         given = self._given(made, {"shape": shape, "classes": classes})
-        with self._told():
+        with told(self.path):
             network = made(**given)
         if not isinstance(network, nn.Module):
             raise InputError(f"external: {self.path} returns {type(network).__name__}, no torch.nn.Module")
         return network
-
-    @contextmanager
-    def _told(self) -> Iterator[None]:
-        """Turn whatever goes wrong in code from outside into one line that names it."""
-        try:
-            yield
-        except InputError:
-            raise
-        except Exception as error:
-            text = " ".join(str(error).split())[:300]
-            raise InputError(f"external: {self.path} failed: {type(error).__name__}: {text}") from error
 
     def _given(self, function: Callable[..., object], offered: dict[str, object]) -> dict[str, object]:
         """Return the arguments for a call of the function, of those offered what it takes."""

@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from sparring.core.errors import InputError
+from sparring.core.outside import imported
 from sparring.models.adapted import adapt
-from sparring.models.outside import Collected, opened
+from sparring.models.outside import Collected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Timm(Collected):
         return adapt(network, mean=about["mean"], std=about["std"])
 
     def create(self, *, pretrained: bool, classes: int | None) -> Any:
-        timm = opened("timm", f"timm({self.architecture!r})")
+        timm = imported("timm", f"timm({self.architecture!r})")
         wanted = {} if classes is None else {"num_classes": classes}
         try:
             return timm.create_model(self.architecture, pretrained=pretrained, **wanted)

@@ -9,8 +9,9 @@ from typing import Any
 from torch import nn
 
 from sparring.core.errors import InputError
+from sparring.core.outside import imported
 from sparring.models.adapted import adapt
-from sparring.models.outside import Collected, opened
+from sparring.models.outside import Collected
 
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # by which torch unpickles nothing but tensors, whoever asks it to
 # Heads that help in training give further outputs; the released weights expect images normalised as they were then.
@@ -44,7 +45,7 @@ class Torchvision(Collected):
             raise InputError(f"torchvision: {self.architecture}: {' '.join(str(error).split())[:200]}") from None
 
     def _models(self) -> Any:
-        return opened("torchvision.models", f"torchvision({self.architecture!r})")
+        return imported("torchvision.models", f"torchvision({self.architecture!r})")
 
 
 @contextmanager

@@ -1,13 +1,10 @@
 """What networks from outside share: their code is not ours, and importing it runs it."""
 
-import importlib
 from abc import abstractmethod
-from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
-from sparring.core.errors import InputError
 from sparring.models.base import Model
 from sparring.models.weights import fill, fill_but_last
 
@@ -39,11 +36,3 @@ class Collected(Outside):
     def _released(self) -> dict[str, Tensor]:
         weights: dict[str, Tensor] = self.create(pretrained=True, classes=None).state_dict()
         return {f"network.{name}": value for name, value in weights.items()}
-
-
-def opened(module: str, asked: str) -> ModuleType:
-    """Import a module; raises InputError that says who asked for it and how it is to be had."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise InputError(f"{asked}: the module {module!r} cannot be imported ({error})") from None

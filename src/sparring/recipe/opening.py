@@ -12,6 +12,7 @@ from sparring.attacks.base import device_of, predict
 from sparring.attacks.preparing import Part, opened
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
+from sparring.core.outside import nothing_imported
 from sparring.core.randomness import seeded
 from sparring.data import SOURCES, Source
 from sparring.defences import DEFENCES, Standard
@@ -70,7 +71,8 @@ def defence_of(run: Run) -> str:
     fields = _fields(run)
     written = str(fields.get("defence", Standard()))
     try:
-        defence = DEFENCES.parse(written)
+        with nothing_imported():
+            defence = DEFENCES.parse(written)
     except InputError:
         return written
     return str(defence) if defence != Standard() or fields.get("epochs") else AS_IT_COMES
