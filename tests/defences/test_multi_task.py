@@ -52,10 +52,11 @@ def weights(state: State, name: str) -> list[Tensor]:
     return [weight.detach().clone() for weight in state.learners[name].network.parameters()]
 
 
-@pytest.mark.parametrize("attacked", [False, True])
+@pytest.mark.parametrize(("attacked", "mix"), [(False, 1.0), (False, 0.3), (True, 1.0), (True, 0.3)])
 @pytest.mark.parametrize("weight", [0.0, 0.5, 3.0])
-def test_the_loss_is_the_sum_read_slowly(weight: float, attacked: bool) -> None:
+def test_the_loss_is_the_sum_read_slowly(weight: float, attacked: bool, mix: float) -> None:
     crafting: dict[str, Any] = {"attack": FGSM(), "threat": Linf(0.1)} if attacked else {}
+    crafting["mix"] = mix
     tasks = ("rotation", "coarse", "reconstruction")
     defence = MultiTask(layer=LAYER, tasks=tasks, groups=GROUPS, weight=weight, **crafting)
     state = begun(defence, lr=1e-12)
@@ -71,7 +72,8 @@ def test_the_loss_is_the_sum_read_slowly(weight: float, attacked: bool) -> None:
     with torch.no_grad():
         drawn = heads["reconstruction"](net[:3](shown)).sigmoid().double()  # type: ignore[index]  # batch norm: all at once
         for place, (clean, image, label) in enumerate(zip(x, shown, y.tolist(), strict=True)):
-            classified.append(-math.log(net(image[None])[0].double().softmax(0)[label]))
+            adversarial, unharmed = (-math.log(net(of[None])[0].double().softmax(0)[label]) for of in (image, clean))
+            classified.append(mix * adversarial + (1 - mix) * unharmed)
             group = next(number for number, members in enumerate(GROUPS) if label in members)
             said = heads["coarse"](net[:3](image[None]))[0].double().softmax(0)  # type: ignore[index]
             turn = torch.from_numpy(np.rot90(clean.numpy(), turns[place], (1, 2)).copy())
@@ -138,6 +140,8 @@ def test_heads_are_not_deployed() -> None:
         ({"groups": GROUPS}, '"coarse" and groups go together'),
         ({"attack": FGSM()}, "attack and threat go together"),
         ({"width": 0}, "width must be at least 1"),
+        ({"mix": 0.0}, "above 0 and up to 1, not 0.0"),
+        ({"mix": 1.5}, "above 0 and up to 1, not 1.5"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(arguments: dict[str, Any], says: str) -> None:

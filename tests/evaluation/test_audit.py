@@ -20,13 +20,14 @@ from sparring.core.results import Checked, Evaluation
 from sparring.core.threat import Linf, ThreatModel
 from sparring.core.trainable import Setup
 from sparring.data.dataset import Split
-from sparring.defences import Standard
+from sparring.defences import MASKS, Standard
 from sparring.evaluation.audit import CHECKS, Subject, affordable, twins
 from sparring.evaluation.audit.base import Check, Finding, broken_anyway
 from sparring.evaluation.audit.behaviour import noisy_landscape
 from sparring.evaluation.audit.figures import threat_kept
 from sparring.evaluation.audit.stronger import adaptive, losses, monotone
 from sparring.evaluation.audit.twins import train_twins
+from sparring.evaluation.detection import agreement
 from sparring.models import MLP
 from sparring.studies.pooling import _audits
 
@@ -330,6 +331,26 @@ def test_how_many_successes_eight_bits_undo_is_counted(classifier: Classifier, j
     verdict = judge(net, (x, y), "deepfool()")
     evidence = next(of.evidence for of in verdict.audit if of.check == "threat kept")
     assert 0 < float(evidence.split("; ")[1].split("%")[0]) < 100
+
+
+@pytest.mark.parametrize(
+    ("first", "says"), [(nn.MaxPool2d(3, 1, 1), "warn"), (MASKS.parse("median()").blank((1, 8, 8), {}), "passed")]
+)
+def test_a_corner_is_no_gradient_that_was_cut(
+    first: nn.Module, says: str, classifier: Classifier, judged: Judged
+) -> None:
+    """On images with flat areas a maximum's first layer failed the audit as if a part of its gradient were missing."""
+    x, y = judged()
+    net, flat = nn.Sequential(first, classifier("cnn", "standard")).eval(), (x * 2).round() / 2
+    found = agreement(net, flat, y)
+    assert found is not None
+    assert found.line > 0.95 > 0.8 > found.sum
+    assert found.cornered == (says == "warn")
+    assert not found.partial
+    assert outcome(judge(net, (flat, y)), "gradients agree") == says
+    plain = agreement(classifier("cnn", "standard"), x, y)
+    assert plain is not None
+    assert min(plain.gradient, plain.line, plain.sum) > 0.95
 
 
 # --------------------------------------------------------------------------------------------------- the full audit

@@ -30,8 +30,9 @@ class MultiTask(CraftedOnDemand):
     see. "reconstruction": the image itself, as a cross-entropy of its pixels. "coarse": which of `groups` of classes it
     belongs to, such as ((0, 1, 8, 9), (2, 3, 4, 5, 6, 7)) for CIFAR-10's vehicles and animals. The loss is the
     classification's cross-entropy and `weight` times the sum of the tasks'. With an `attack` the images that are
-    classified, reconstructed and grouped are those it makes within `threat` (Mao et al. 2020, arXiv:2007.07236). The
-    heads are not kept: the classifier alone is deployed.
+    classified, reconstructed and grouped are those it makes within `threat` (Mao et al. 2020, arXiv:2007.07236); `mix`
+    is their weight in the classification's loss, the rest being the clean images'. The heads are not kept: the
+    classifier alone is deployed.
     """
 
     name = "multi_task"
@@ -43,6 +44,7 @@ class MultiTask(CraftedOnDemand):
     width: int = 16
     attack: Attack | None = None
     threat: ThreatModel | None = None
+    mix: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
@@ -52,6 +54,10 @@ class MultiTask(CraftedOnDemand):
         if ("coarse" in self.tasks) != bool(self.groups):
             raise InputError('multi_task: the task "coarse" and groups go together; give both or neither')
         self.check_attack()
+        if not 0 < self.mix <= 1:
+            raise InputError(
+                f"multi_task: mix is the weight of adversarial images, above 0 and up to 1, not {self.mix}"
+            )
         if self.width < 1:
             raise InputError(f"multi_task: width must be at least 1, not {self.width}")
 
@@ -81,11 +87,14 @@ class MultiTask(CraftedOnDemand):
         self.keep(state, x, y)
         classifier, heads = state.learners["classifier"], state.learners["heads"]
         net, seen = classifier.network, [self.images(classifier.network, x, y, generator=generator)]
+        if self.attack is not None and self.mix < 1:
+            seen.append(x)
+        classified = len(seen)
         turns = torch.randint(TURNS, (len(x),), generator=generator, device=generator.device)
         if "rotation" in self.tasks:
             seen.append(turned(x, turns))
         with tapped(named_layer(net, self.layer)) as outputs:
-            logits = net(torch.cat(seen))[: len(x)]
+            logits = torch.split(net(torch.cat(seen)), len(x))[:classified]
         features = torch.split(outputs[0].flatten(1), len(x))
         wanted = {"rotation": turns, "reconstruction": x, "coarse": state.data["groups"][y] if self.groups else y}
         losses, metrics = [], {}
@@ -95,11 +104,16 @@ class MultiTask(CraftedOnDemand):
             metrics[f"{task}_loss"] = losses[-1].detach()
             if task != "reconstruction":
                 metrics[f"{task}_accuracy"] = accuracy(said, wanted[task])
-        loss = F.cross_entropy(logits, y) + self.weight * torch.stack(losses).sum()
+        loss = self._classification(logits, y) + self.weight * torch.stack(losses).sum()
         heads.optimiser.zero_grad(set_to_none=True)
         classifier.update(loss)  # its backward pass goes through the heads as well
         heads.optimiser.step()
-        return {"loss": loss.detach(), "accuracy": accuracy(logits, y), **metrics}
+        return {"loss": loss.detach(), "accuracy": accuracy(logits[-1], y), **metrics}
+
+    def _classification(self, logits: tuple[Tensor, ...], y: Tensor) -> Tensor:
+        """Return the loss of adversarial images' logits (B, K), and where they are, of the clean ones' beside them."""
+        losses = [F.cross_entropy(each, y) for each in logits]
+        return losses[0] if len(losses) == 1 else self.mix * losses[0] + (1 - self.mix) * losses[1]
 
     def deploy(self, state: State) -> nn.Module:
         return state.learners["classifier"].network

@@ -7,6 +7,7 @@ does to gradients, predictions stay the model's own.
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -104,22 +105,29 @@ def _beaten(oracle: Oracle, x: Tensor, y: Tensor, grad: Tensor, threat: ThreatMo
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of the margin's changes under small random moves, which share the gradient explains, and which a straight line.
+    """Of the margin's changes under small random moves, which share the gradient explains, a straight line, and a sum.
 
     1: all of it; below 0: it would be better not to look. A line is drawn through two moves, one twice the other:
-    where even that explains little, the model is not smooth, or too coarse to tell. `infinite`: how many of the
-    `examples` have a gradient that is not finite.
+    where even that explains little, the model is not smooth, or too coarse to tell. A sum, of the changes under two
+    moves, explains that under both together, but where the model has a corner: there no gradient can tell all.
+    `infinite`: how many of the `examples` have a gradient that is not finite.
     """
 
     gradient: float
     line: float
+    sum: float
     infinite: int
     examples: int
 
     @property
     def partial(self) -> bool:
         """Whether the model changes smoothly, but not as its gradient says: a part of that is cut off, or bent."""
-        return self.line >= STRAIGHT and self.gradient < EXPLAINED
+        return self.line >= STRAIGHT and self.sum >= STRAIGHT and self.gradient < EXPLAINED
+
+    @property
+    def cornered(self) -> bool:
+        """Whether the images lie where the model has corners, of which its gradients tell little."""
+        return self.line >= STRAIGHT > self.sum and self.gradient < EXPLAINED
 
 
 def agreement(model: nn.Module, x: Tensor, y: Tensor) -> Agreement | None:
@@ -140,25 +148,26 @@ def agreement(model: nn.Module, x: Tensor, y: Tensor) -> Agreement | None:
                 return None
         infinite = int((~grad.isfinite()).flatten(1).any(1).sum())
         oracle = Oracle(model, torch.arange(len(x), device=x.device))
-        gradient, line = _explained(oracle, x, y, finite(grad), SMALL_MOVES[0])
-        if line < STRAIGHT:
-            again = _explained(oracle, x, y, finite(grad), SMALL_MOVES[1])
-            gradient, line = again if again[1] > line else (gradient, line)
-    return Agreement(gradient, line, infinite, len(x))
+        shares = _explained(oracle, x, y, finite(grad), SMALL_MOVES[0])
+        if shares[1] < STRAIGHT:
+            shares = max(shares, _explained(oracle, x, y, finite(grad), SMALL_MOVES[1]), key=lambda of: of[1])
+    return Agreement(*shares, infinite, len(x))
 
 
-def _explained(oracle: Oracle, x: Tensor, y: Tensor, grad: Tensor, size: float) -> tuple[float, float]:
-    """Return the shares of changes between opposite moves of this size that gradient and line explain."""
-    told, near, far = [], [], []
-    for _ in range(DIRECTIONS):
-        signs = (oracle.uniform(x[0].numel()) < 0.5).to(x.dtype).view_as(x) * 2 - 1
-        ends = [(x + part * size * signs).clamp(0, 1) for part in (-2, -1, 1, 2)]
-        least, less, more, most = (margin(oracle.logits(end), y) for end in ends)
-        told.append((grad * (ends[2] - ends[1])).flatten(1).sum(1))
-        near.append(more - less)
-        far.append(most - least)
-    changes, twice = torch.cat(near), torch.cat(far)
-    return _share(changes - torch.cat(told), changes), _share(twice - 2 * changes, twice)
+def _explained(oracle: Oracle, x: Tensor, y: Tensor, grad: Tensor, size: float) -> tuple[float, float, float]:
+    """Return the shares of changes between opposite moves of this size that gradient, line and sum explain."""
+
+    def change(move: Tensor) -> Tensor:
+        return margin(oracle.logits((x + move).clamp(0, 1)), y) - margin(oracle.logits((x - move).clamp(0, 1)), y)
+
+    uniform = (oracle.uniform(x[0].numel()).view_as(x) for _ in range(DIRECTIONS))
+    moves = [torch.where(each < 0.5, size, -size) for each in uniform]
+    near = [change(move) for move in moves]
+    told = [(grad * ((x + move).clamp(0, 1) - (x - move).clamp(0, 1))).flatten(1).sum(1) for move in moves]
+    changes, twice = torch.cat(near), torch.cat([change(2 * move) for move in moves])
+    both = torch.cat([change(one + other) for one, other in pairwise(moves)])
+    sums = torch.cat([one + other for one, other in pairwise(near)])
+    return _share(changes - torch.cat(told), changes), _share(twice - 2 * changes, twice), _share(both - sums, both)
 
 
 def _share(unexplained: Tensor, changes: Tensor) -> float:

@@ -15,7 +15,7 @@ class Median(Mask):
 
     Of an even number of values it is the upper of the middle two, and of an even size the window reaches farther up and
     left, as in SciPy's filter, which the authors use: best with a size of 2. The median is one of the values, and has
-    its gradient as it stands.
+    its gradient; where several are alike they share it, for in a flat area to follow one of them alone leads nowhere.
     """
 
     name = "median"
@@ -44,7 +44,10 @@ class MedianFilter(nn.Module):
         rows, columns = (self._mirrored(side) for side in x.shape[2:])
         whole = x[:, :, rows][:, :, :, columns]
         windows = whole.unfold(2, self._size, 1).unfold(3, self._size, 1).flatten(4)
-        return windows.kthvalue(self._size**2 // 2 + 1, dim=-1).values
+        median = windows.detach().kthvalue(self._size**2 // 2 + 1, dim=-1, keepdim=True).values
+        tied = windows == median
+        shared = windows.where(tied, 0).sum(-1) / tied.sum(-1)  # the median again, but for rounding
+        return median.squeeze(-1) + (shared - shared.detach())
 
     def _mirrored(self, side: int) -> list[int]:
         """Return the places of a row's values with those beyond its ends: ..., 1, 0, 0, 1, ..., n - 1, n - 1, ..."""

@@ -196,6 +196,9 @@ def gradients_agree(subject: Subject) -> Finding:
     if found.partial and subject.moves(places):
         text = f"{evidence}: the model is smooth, but its gradients are not its own, or a part of them is cut off"
         return Finding("fail", text, attack="square()")
+    if found.cornered and subject.moves(places):
+        text = f"{evidence}: the images lie at corners of the model (ties of a maximum, or a median?)"
+        return Finding("warn", f"{text}; attacks that follow a gradient are weaker there", attack="square()")
     if found.infinite:
         text = f"of {found.infinite} of {found.examples} examples the gradient is not finite (a root or a norm at 0?)"
         return Finding("warn", f"{text}; attacks took 0 or the steepest there", attack="square()")
