@@ -18,7 +18,7 @@ from sparring.attacks import Crafting
 from sparring.core.results import Evaluation
 from sparring.core.threat import THREATS
 from sparring.evaluation import evaluate
-from sparring.evaluation.parts import Parts
+from sparring.evaluation.parts import FIELDS, Parts
 
 ATTACKS = ("fgsm()", "pgd(steps=5, restarts=2)")
 GRID = (0.05, 0.1, 0.2)
@@ -99,7 +99,7 @@ def test_a_part_that_is_damaged_is_made_again(make_net: Callable, make_data: Cal
     third.write_bytes(b"not an archive")
     assert_same_verdict(whole, evaluate(net, (data.x, data.y), "linf(0.1)", ATTACKS, **settings))
     with np.load(first) as mended:
-        assert set(mended) == {"x", "success", "skipped", "distance", "forwards", "backwards", "logits", "seconds"}
+        assert set(mended) == {*FIELDS, "seconds"}
 
 
 def test_the_seconds_before_a_stop_count(make_net: Callable, make_data: Callable, tmp_path: Path) -> None:
