@@ -192,6 +192,27 @@ def geometries(result: StudyResult) -> str:
     return "\n".join(f"- {plot.title}: {plot.sentence}" for found in result.geometries for plot in found.plots)
 
 
+def certificates(result: StudyResult) -> str:
+    """Return what is proven of each smoothed row: within some L2 radii and within the threat, and what attacks left."""
+    heads = ["row", "right, smoothed", *(f"certified beyond L2 {radius:g}" for radius in RADII), "within the threat"]
+    heads += ["left by attacks", "abstained"]
+    lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
+    for row in result.rows:
+        proven = row.evaluation.certified
+        if proven is not None:
+            beyond = [next((share for radius, share in proven.curve if radius >= asked), None) for asked in RADII]
+            shares = [proven.smoothed, *beyond, proven.accuracy, row.evaluation.robust, proven.abstained]
+            lines.append(f"| {' | '.join([row.name, *map(percent, shares)])} |")
+    return "\n".join(lines) if len(lines) > 2 else ""
+
+
 AUDITED = "-audited"  # of a record of one seed, judged again
 SHOWN = ("accuracy under ", "fooling rate of ")
-WHERE_ANY = {"nearest": nearest, "generatives": generatives, "shown": shown, "geometries": geometries}
+RADII = (0.25, 0.5, 1.0)
+WHERE_ANY = {
+    "nearest": nearest,
+    "generatives": generatives,
+    "shown": shown,
+    "certificates": certificates,
+    "geometries": geometries,
+}
