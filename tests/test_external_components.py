@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, get_args, get_type_hints
 
 import pytest
 from torch import nn
@@ -14,8 +15,13 @@ import sparring
 from sparring.attacks import ATTACKS, Attack
 from sparring.cli import app
 from sparring.core.errors import InputError
-from sparring.core.outside import nothing_imported
-from sparring.defences import DEFENCES, Defence
+from sparring.core.outside import code_named, nothing_imported
+from sparring.core.spec import Catalogue
+from sparring.data import SOURCES
+from sparring.defences import DEFENCES, MASKS, Defence
+from sparring.generative import GENERATIVES
+from sparring.models import MODELS
+from sparring.models.perturber import PERTURBERS
 from sparring.recipe import Recipe, fit
 from sparring.studies import run_study
 
@@ -164,6 +170,31 @@ def test_a_study_sets_it_beside_what_there_is(tmp_path: Path) -> None:
     result, _ = run_study(str(tmp_path / "mine.toml"), runs=tmp_path, out=tmp_path / "report", jobs=2, quiet=True)
     assert [row.defence for row in result.rows] == [str(DEFENCES.parse(CALM)), "standard()"]
     assert all("external('my_parts:Darker', part=0.5)" in row.evaluation.attacked for row in result.rows)
+
+
+def test_a_verdict_is_made_anew_once_the_attacks_code_has_changed(tmp_path: Path, parts: Path) -> None:
+    """It was kept by the call string alone: whoever mended an attack was shown what the old one had left."""
+    run = str(fit(recipe(), runs=tmp_path, quiet=True).run.path)
+    how = ("evaluate", run, "--threat", "linf(0.1)", "--audit", "off", "--examples", "20", "--attack")
+    around = f"transfer(surrogate='{run}', attack={DARKER})"
+    for attack in (DARKER, around):
+        told = [command(*how, attack).output.splitlines()[-1] for _ in range(2)]
+        assert told[0] == told[1]
+        (parts.parent / "my_parts.py").write_text(CODE + f"# {attack}\n")
+        assert command(*how, attack).output.splitlines()[-1] not in told
+    assert code_named("fgsm()") == []
+    assert len(code_named(repr(DARKER) + repr([CALM]))) == 1
+    with pytest.raises(InputError, match="'nowhere' is in no file"):
+        code_named("external('nowhere:Mine')")
+
+
+@pytest.mark.parametrize("catalogue", [MODELS, MASKS, GENERATIVES, PERTURBERS, SOURCES])
+def test_what_a_run_folder_is_opened_by_names_no_attack_and_no_defence(catalogue: Catalogue[Any]) -> None:
+    """Their call strings may import code, and those that stand in model.json were written by who knows whom."""
+    assert not catalogue.outside
+    for kind in catalogue:
+        for hint in get_type_hints(kind).values():
+            assert not any(issubclass(of, Attack | Defence) for of in (hint, *get_args(hint)) if isinstance(of, type))
 
 
 def test_nothing_is_imported_for_what_a_run_folder_or_a_record_says(tmp_path: Path, parts: Path) -> None:

@@ -1,10 +1,13 @@
 """Code from outside that a call string names, `external("package.module:name", width=3)`: importing it runs it."""
 
 import functools
-import importlib
+import hashlib
+import importlib.util
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -56,6 +59,20 @@ def found(path: str, what: str) -> Callable[..., Any]:
     if not callable(made):
         raise InputError(f"external: {module} has no {what} {name!r}")
     return made  # type: ignore[no-any-return]  # whatever is there, known to be callable
+
+
+def code_named(text: str) -> list[str]:
+    """Return a hash of each file of code from outside that call strings in `text` name: what is kept is kept of it."""
+    modules = sorted(set(re.findall(rf"""{EXTERNAL}\(\s*\\*['"]([\w.]+):""", text)))
+    return [hashlib.sha256(_file(module).read_bytes()).hexdigest() for module in modules]
+
+
+def _file(module: str) -> Path:
+    with told(module):
+        spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise InputError(f"external: the module {module!r} is in no file")
+    return Path(spec.origin)
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from sparring.attacks import ATTACKS, Crafting
 from sparring.attacks.base import device_of
 from sparring.core.errors import InputError
 from sparring.core.fingerprint import fingerprint
+from sparring.core.outside import code_named
 from sparring.core.randomness import check_seed
 from sparring.core.results import Evaluation, NormStatistics
 from sparring.core.threat import THREATS
@@ -46,10 +47,10 @@ class Judgement:
         check_seed(self.seed, "seed")
 
     def digest(self, *of: str) -> str:
-        """Return a short hash of these settings, of what is judged `of` what, and of Sparring's version."""
+        """Return a short hash of these settings, of what is judged `of` what, of own attacks' code and the version."""
         attacks = [repr(ATTACKS.parse(attack)) for attack in self.attacks]
         full = {**asdict(self), "threat": repr(THREATS.parse(self.threat)), "attacks": attacks}
-        text = json.dumps([full, of, version("sparring")], sort_keys=True)
+        text = json.dumps([full, of, version("sparring"), *code_named(" ".join(attacks))], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sparring.core.errors import InputError
+from sparring.core.outside import code_named
 from sparring.core.records import load, save
 from sparring.core.study_results import GenerativeRow, Geometry, Row, StudyResult
 from sparring.evaluation.audit import Level
@@ -42,9 +43,10 @@ def kept_row(
 def kept(folder: Path, kind: type[Measured], facts: tuple[object, ...], measure: Callable[[], Measured]) -> Measured:
     """Return what `measure` gives, or gave before of the same: it is kept under a hash of the `facts` that decide it.
 
-    The version of Sparring is one of them.
+    The version of Sparring is one of them, and so is the code from outside that they name.
     """
-    text = "\n".join(map(repr, (*facts, version("sparring"))))
+    told: str = "\n".join(map(repr, (*facts, version("sparring"))))
+    text = "\n".join([told, *code_named(told)])
     path = folder / "measured" / f"{hashlib.sha256(text.encode()).hexdigest()[:10]}.json"
     before = _read(path, kind)
     if before is not None:
