@@ -729,7 +729,7 @@ MINIMAL = ("deepfool()", "ddn()", "fmn()", "cw()", "fab(steps=20)")
 def test_the_scale_of_the_logits_hides_nothing_from_a_minimal_attack(
     spec: str, target: bool, net: nn.Module, data: SimpleNamespace
 ) -> None:
-    """At ten times the logits DDN's gradients were 0 and it fooled nobody; C&W's images lay half as far again.
+    """At a hundred times the logits DDN's gradients were 0 and it fooled nobody; C&W's images lay half as far again.
 
     Dividing the logits by a temperature in training, and not after it, is all that defensive distillation does.
     """
