@@ -15,7 +15,7 @@ from sparring.defences.masks import BitDepth
 from sparring.generative import GAN, GenerativeNetwork
 from sparring.generative import codes as caching
 from sparring.generative.codes import codes_of
-from sparring.generative.recovery import RECOVERIES, Recovery, _Search, recover
+from sparring.generative.recovery import RECOVERIES, Recovery, Search, recover
 from sparring.models import CNN, assemble
 from sparring.models.mask import Masked
 from sparring.recipe import Recipe, fit
@@ -336,7 +336,7 @@ def test_the_rate_falls_evenly_to_nothing() -> None:
 
 def test_each_step_draws_other_noise_for_what_left_the_range() -> None:
     x, y, _ = drawn(4)
-    search = _Search(network(), Recovery(), None, x, y, torch.arange(4), 0)
+    search = Search(network(), Recovery(), None, x, y, torch.arange(4), 0)
     one, other = (search._clipped(torch.full((4, 6), 9.0), step) for step in (0, 1))
     assert float(one.abs().max()) <= 3
     assert not torch.equal(one, other)

@@ -1,6 +1,6 @@
 """Latent recovery: codes from which a model draws given images (Lipton & Tripathi 2017, arXiv:1702.04782)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import inf
@@ -10,6 +10,7 @@ import torch
 from scipy.stats import chi
 from torch import Tensor, nn
 
+from sparring.core.adam import Standing, begun, stepped
 from sparring.core.errors import InputError
 from sparring.core.lbfgs import lbfgs
 from sparring.core.randomness import derive, uniform
@@ -75,20 +76,25 @@ def recover(
     give the same code whatever the others. `start` (N, latent): where the search begins. Raises InputError for images
     of another shape than the model draws.
     """
-    if tuple(x.shape[1:]) != network.shape:
-        raise InputError(f"recovery: the model draws images {network.shape}, and these are {tuple(x.shape[1:])}")
-    if x.dtype != torch.float32:
-        raise InputError(f"recovery: takes float32 images in [0, 1], not {x.dtype}")
+    check_drawn(network, x)
     ids = torch.arange(len(x), device=x.device) if ids is None else ids
     z, error = x.new_zeros(len(x), network.latent), x.new_zeros(len(x))
-    with in_use(network), held(network), nullcontext() if classifier is None else in_use(classifier):
+    with torch.no_grad(), in_use(network), held(network), nullcontext() if classifier is None else in_use(classifier):
         for rows in torch.split(torch.arange(len(x), device=x.device), BATCH):
-            search = _Search(network, recovery, classifier, x[rows], y[rows], ids[rows], seed)
+            search = Search(network, recovery, classifier, x[rows], y[rows], ids[rows], seed)
             z[rows], error[rows] = search.codes(None if start is None else start[rows])
     return z, error
 
 
-class _Search:
+def check_drawn(network: GenerativeNetwork, x: Tensor) -> None:
+    """Raise InputError unless images `x` are of a kind that the network draws."""
+    if tuple(x.shape[1:]) != network.shape:
+        raise InputError(f"recovery: the model draws images {network.shape}, and these are {tuple(x.shape[1:])}")
+    if x.dtype != torch.float32:
+        raise InputError(f"recovery: takes float32 images in [0, 1], not {x.dtype}")
+
+
+class Search:
     """The search for the codes of one batch."""
 
     def __init__(
@@ -106,51 +112,71 @@ class _Search:
         self.shares = network.shares(y, x)
         self.longest = float(chi.ppf(1 - RARE, network.latent)) if network.about.draws else inf
         self.features = _features(classifier, recovery)
-        with torch.no_grad():
-            self.wanted = [(of, of(self.x).flatten(1)) for of in self._targets()]
-            self.scales = [wanted.square().mean(1).clamp(min=1e-6) for _, wanted in self.wanted]
+        self.wanted = [(of, of(self.x).flatten(1)) for of in self._targets()]
+        self.scales = [wanted.square().mean(1).clamp(min=1e-6) for _, wanted in self.wanted]
 
     def codes(self, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the best codes found, and the mean squared errors of their pixels."""
         with torch.no_grad():
-            z = self._adam(self._within(self._start() if start is None else start.clone()))
+            z = self._adam(self.within(self.start() if start is None else start))
             if self.recovery.polish:
-                z = self._better(z, self._within(lbfgs(self.objective, z, self.recovery.polish)))
+                z = self._better(z, self.within(lbfgs(self.objective, z, self.recovery.polish)))
             drawn = self.network.decode(z, self.shares)
             return z, (drawn - self.x).flatten(1).square().mean(1)
 
-    def objective(self, z: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distance of each image (B,) and its gradient by the codes (B, latent)."""
+    def objective(self, z: Tensor, rows: Tensor, *, again: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the distance of each image (B,) and its gradient by the codes (B, latent).
+
+        With `again` the gradient can be differentiated in its turn, by the codes and by the images.
+        """
         with torch.enable_grad():
-            leaf = z.detach().requires_grad_(True)
+            leaf = z if again else z.detach().requires_grad_(True)
             drawn = self.network.decode(leaf, self.shares[rows])
             distance = torch.zeros(len(z), device=z.device)
             for (of, wanted), scale in zip(self.wanted, self.scales, strict=True):
                 distance = distance + (of(drawn).flatten(1) - wanted[rows]).square().mean(1) / scale[rows]
-            (gradient,) = torch.autograd.grad(distance.sum(), leaf)
+            (gradient,) = torch.autograd.grad(distance.sum(), leaf, create_graph=again)
         return distance.detach(), gradient
+
+    def way(self, z: Tensor) -> Iterator[tuple[Standing, Tensor]]:
+        """Yield where Adam stands before each step and after the last, and the distances (B,) there."""
+        at = begun(z)
+        for step in range(self.recovery.steps):
+            onward, distance = self.onward(at, step)
+            yield at, distance
+            at = onward
+        yield at, self.objective(at.z, self._everyone)[0]
+
+    def onward(self, at: Standing, step: int, *, again: bool = False) -> tuple[Standing, Tensor]:
+        """Return where one step of Adam leads, and the distances (B,) before it; the rate falls evenly to 0."""
+        distance, gradient = self.objective(at.z, self._everyone, again=again)
+        moved = stepped(at, gradient, self.recovery.lr * (1 - step / self.recovery.steps), step)
+        return moved._replace(z=self._shortened(self._clipped(moved.z, step))), distance
+
+    def start(self) -> Tensor:
+        """Return what the network's encoder says (B, latent), or if it has none 0."""
+        if self.network.encoder is None:
+            return self.x.new_zeros(len(self.x), self.network.latent)
+        return self.network.encode(self.x, self.shares)
+
+    def within(self, z: Tensor) -> Tensor:
+        """Return codes no coordinate of which leaves the range, nor is any too long."""
+        bounded = self.recovery.clipping != "none" and self.network.about.draws
+        return self._shortened(z.clamp(-WITHIN, WITHIN) if bounded else z)
+
+    @property
+    def _everyone(self) -> Tensor:
+        return torch.arange(len(self.x), device=self.x.device)
 
     def _targets(self) -> list[Callable[[Tensor], Tensor]]:
         pixels = [] if self.recovery.target == "features" else [nn.Identity()]
         return [*pixels, *([self.features] if self.features is not None else [])]
 
-    def _start(self) -> Tensor:
-        if self.network.encoder is None:
-            return self.x.new_zeros(len(self.x), self.network.latent)
-        return self.network.encode(self.x, self.shares)
-
     def _adam(self, z: Tensor) -> Tensor:
-        """Return the best codes on the way; the rate falls evenly to 0."""
+        """Return the best codes on the way."""
         best, least = z.clone(), z.new_full((len(z),), inf)
-        optimiser = torch.optim.Adam([z], lr=self.recovery.lr)
-        everyone = torch.arange(len(z), device=z.device)
-        for step in range(self.recovery.steps):
-            distance, z.grad = self.objective(z, everyone)
-            _keep(best, least, z, distance)
-            optimiser.param_groups[0]["lr"] = self.recovery.lr * (1 - step / self.recovery.steps)
-            optimiser.step()
-            z.copy_(self._shortened(self._clipped(z, step)))
-        _keep(best, least, z, self.objective(z, everyone)[0])
+        for at, distance in self.way(z):
+            _keep(best, least, at.z, distance)
         return best
 
     def _clipped(self, z: Tensor, step: int) -> Tensor:
@@ -161,19 +187,13 @@ class _Search:
         fresh = WITHIN * (2 * uniform(derive(self.seed, 0), self.ids, step, z.shape[1]) - 1)
         return torch.where(z.abs() > WITHIN, fresh, z)
 
-    def _within(self, z: Tensor) -> Tensor:
-        """Return codes no coordinate of which leaves the range, nor is any too long."""
-        bounded = self.recovery.clipping != "none" and self.network.about.draws
-        return self._shortened(z.clamp(-WITHIN, WITHIN) if bounded else z)
-
     def _shortened(self, z: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(z, dim=1, keepdim=True)
         allowed: Tensor = (self.longest / length.clamp(min=TINY)).clamp(max=1)
         return z * allowed
 
     def _better(self, one: Tensor, other: Tensor) -> Tensor:
-        everyone = torch.arange(len(one), device=one.device)
-        wins = self.objective(other, everyone)[0] < self.objective(one, everyone)[0]
+        wins = self.objective(other, self._everyone)[0] < self.objective(one, self._everyone)[0]
         return torch.where(wins[:, None], other, one)
 
 

@@ -21,7 +21,7 @@ from sparring.studies.plan import (
     StudyPlan,
 )
 
-OF_ROWS = ("attacks", "attacked", "audited", "curve", "distances")  # what a row may have judged otherwise
+OF_ROWS = ("attacks", "attacked", "audited", "curve", "distances", "draws")  # what a row may have judged otherwise
 
 
 def studies() -> dict[str, str]:
