@@ -111,7 +111,8 @@ def curves(result: StudyResult, *, sweep: bool, way: str = "") -> str:
     grid = list(next(iter(drawn.values())))
     lines = [f"| row | {' | '.join(f'{eps:g}' for eps in grid)} |", "| --- " * (len(grid) + 1) + "|"]
     for name, at in drawn.items():
-        lines.append(f"| {name} | {' | '.join(f'{at[eps] * 100:.1f}' for eps in grid)} |")
+        cells = [f"{at[eps] * 100:.1f}" if eps in at else "-" for eps in grid]  # some rows are attacked at fewer
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
