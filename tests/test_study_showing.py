@@ -18,6 +18,8 @@ from sparring.core.threat import Linf
 from sparring.data import load as load_data
 from sparring.evaluation.curve import predictions
 from sparring.models.saved import load as load_model
+from sparring.report import series
+from sparring.report.charts import line_chart
 from sparring.report.html import render
 from sparring.studies import jobs, read_plan, run_study
 from sparring.studies import showing as showing_module
@@ -283,6 +285,22 @@ def test_rows_of_a_number_are_a_series_and_the_report_draws_it_and_the_cross_tes
     assert html.count("Made on median") == 1
     assert (folder / "out" / "figures" / "series.png").exists()
     assert "Made on" not in render(replace(result, rows=()))
+
+
+def test_the_axis_of_a_series_is_one_on_which_its_numbers_can_be_read(ran: tuple[Path, StudyResult]) -> None:
+    """Of 500, 2,000, 10,000 and 40,000 images the first two stood on each other, and the last was "4e+04"."""
+    _, result = ran
+    for sizes, labels, wide in (
+        ((0.1, 0.3), ["0.1", "0.3"], False),
+        ((500.0, 40000.0), ["500", "40,000"], True),
+        ((0.0, 1000.0), ["0", "1,000"], False),
+    ):
+        rows = [replace(row, series="PCA of {images}", at=at) for row, at in zip(result.rows, sizes, strict=False)]
+        (panel,) = series.panels(rows)
+        assert list(panel.ticks.values()) == labels
+        assert panel.logarithmic == wide
+        assert (line_chart(panel)["layout"]["xaxis"].get("type") == "log") == wide
+        assert panel.lines[0].notes[-1][1].startswith(f"at {labels[-1]}: ")
 
 
 def test_a_plan_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -25,6 +25,8 @@ def line_chart(panel: Panel) -> Spec:
     bands = [_band(line) for line in panel.lines] if len(panel.lines) <= BANDED else []
     lines = [_line(line, points=panel.points) for line in panel.lines]
     x: Spec = _axis(panel.x_title)
+    if panel.logarithmic:
+        x["type"] = "log"
     if panel.ticks:
         x |= {"tickvals": list(panel.ticks), "ticktext": list(panel.ticks.values())}
     y: Spec = _axis(panel.y_title)

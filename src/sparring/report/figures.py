@@ -230,6 +230,9 @@ def _line_panel(axes: Axes, panel: panels.Panel) -> None:
     axes.set_title(panel.title, fontsize="medium", loc="left")
     if panel.percent:
         axes.set_ylim(-3, 103)
+    if panel.logarithmic:
+        axes.set_xscale("log")
+        axes.minorticks_off()
     if panel.ticks:
         axes.set_xticks(list(panel.ticks), list(panel.ticks.values()))
 

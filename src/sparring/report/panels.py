@@ -31,7 +31,8 @@ class Line:
 class Panel:
     """Lines over one pair of axes; `percent`: y runs from 0 to 100; `ticks` are the x axis's labels, if any.
 
-    `diagonal`: whether x and y are to be compared, so that the line of equals is drawn. `points`: no lines join them.
+    `logarithmic`: whether x grows by factors. `diagonal`: whether x and y are to be compared, so that the line of
+    equals is drawn. `points`: no lines join them.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Panel:
     lines: tuple[Line, ...]
     diagonal: bool = False
     points: bool = False
+    logarithmic: bool = False
 
 
 @dataclass(frozen=True)

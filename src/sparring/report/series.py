@@ -10,6 +10,7 @@ from sparring.report.panels import Line, Panel, few_ticks
 from sparring.report.style import APART
 
 _ACCURACY = "accuracy"
+WIDE = 20  # times the least number is the greatest, from where the axis is better logarithmic
 
 
 def panels(rows: Sequence[Row]) -> tuple[Panel, ...]:
@@ -35,8 +36,9 @@ def _panel(series: str, rows: Sequence[Row], crossed: tuple[str, ...]) -> Panel:
         x_title=number[1] if number else "",
         y_title="accuracy (%)",
         percent=True,
-        ticks=few_ticks(at),
+        ticks={point: _number(point) for point in few_ticks(at)},
         lines=tuple(_lines(rows, at, crossed)),
+        logarithmic=0 < WIDE * min(at) <= max(at),
     )
 
 
@@ -54,6 +56,11 @@ def _lines(rows: Sequence[Row], at: tuple[float, ...], crossed: tuple[str, ...])
         yield _line(place, name, at, values)
 
 
+def _number(value: float) -> str:
+    """Print thousands as such, and `0.25` as it is."""
+    return format.count(value) if value >= 1000 else format.number(value)
+
+
 def _figure(row: Row, name: str) -> Figure:
     return next(figure for figure in row.figures if figure.name == name)
 
@@ -67,6 +74,6 @@ def _line(place: int, name: str, at: tuple[float, ...], values: Sequence[Estimat
         low=tuple(100 * value.low for value in values),
         high=tuple(100 * value.high for value in values),
         notes=tuple(
-            (name, f"at {format.number(x)}: {format.with_interval(value)}") for x, value in zip(at, values, strict=True)
+            (name, f"at {_number(x)}: {format.with_interval(value)}") for x, value in zip(at, values, strict=True)
         ),
     )
