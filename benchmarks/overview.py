@@ -22,6 +22,8 @@ class Entry:
 
 UNIVERSAL = "accuracy under universal"
 PHOTOGRAPHS = "ImageNet, a universal perturbation of 10/255; in earnest, eps 1/255"
+PGD_IMAGES = "accuracy under PGD images"
+DIGITS = "MNIST, PGD images of the bare network, eps 0.2"
 ENTRIES = (
     Entry("lenet-fgsm", "FGSM training", "FGSM training of a LeNet", "MNIST, eps 0.3"),
     Entry("gan-game", "GAN tanh", "training against a network that learns to perturb", "MNIST, eps 0.1"),
@@ -33,6 +35,10 @@ ENTRIES = (
     Entry("latent-mixing", "PGD training", "PGD training of the same CNN", "MNIST, eps 0.1"),
     Entry("masks", "additive noise", "noise before the network", PHOTOGRAPHS, UNIVERSAL),
     Entry("masks", "downsampling to 50 %", "halved resolution", PHOTOGRAPHS, UNIVERSAL),
+    Entry("masks-mnist", "Defense-GAN", "the nearest image that a GAN draws", DIGITS, PGD_IMAGES),
+    Entry("masks-mnist", "autoencoder", "an autoencoder before the network", DIGITS, PGD_IMAGES),
+    Entry("masks-mnist", "1 bit", "rounding to black and white", DIGITS, PGD_IMAGES),
+    Entry("masks-mnist", "multi-task", "further tasks in training", DIGITS, PGD_IMAGES),
 )
 
 
