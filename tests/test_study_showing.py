@@ -287,6 +287,26 @@ def test_rows_of_a_number_are_a_series_and_the_report_draws_it_and_the_cross_tes
     assert "Made on" not in render(replace(result, rows=()))
 
 
+def test_who_knows_the_row_takes_the_images_that_do_most_harm(
+    ran: tuple[Path, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Made through JPEG, a universal perturbation did less than the bare network's, and was the honest figure."""
+    folder, _ = ran
+    plan, y = read_plan(str(folder / "behind.toml")), np.arange(10)
+    row = next(row for row in plan.rows if row.name == "median")
+    for strong in ("control", "median"):
+
+        def said(_self: object, _shown: object, source: str, _victim: str, strong: str = strong) -> showing_module.Said:
+            made = np.where(y < (7 if source == strong else 2), -1, y)
+            return showing_module.Said(y, y, made)
+
+        monkeypatch.setattr(showing_module.Showing, "_shown", said)
+        showing = showing_module.Showing(plan.evaluation, Linf(0.1), {}, None, 0)  # type: ignore[arg-type]
+        found = {seen.figure.name: seen.figure for seen in showing.figures(row)}
+        honest = found[f"{UNDER}universal"].honest, found[f"{FOOLED}universal"].honest
+        assert [value and value.value for value in honest] == [0.3, 0.7]
+
+
 def test_the_axis_of_a_series_is_one_on_which_its_numbers_can_be_read(ran: tuple[Path, StudyResult]) -> None:
     """Of 500, 2,000, 10,000 and 40,000 images the first two stood on each other, and the last was "4e+04"."""
     _, result = ran

@@ -54,16 +54,22 @@ class Showing:
     clean: dict[tuple[str, str, int], Labels] = field(default_factory=dict)
 
     def figures(self, row: RowPlan) -> Iterator["Seen"]:
-        """Yield the row's accuracy and fooling rate on images made on others, and honestly on those made on itself."""
+        """Yield the row's accuracy and fooling rate on images made on others, and what who knows it can do.
+
+        That is by those made on the row's own model, or by the others where they do more harm.
+        """
         for name, shown in self.plan.shown.items():
-            honest = None
+            own = None
             if len(shown.on) == 1 and (shown.adaptive is None or row.name in shown.adaptive):
-                honest = self._shown(shown, row.name, row.name)
+                own = self._shown(shown, row.name, row.name)
             for source in shown.on:
                 full = f"{name} of {source}" if len(shown.on) > 1 else name
                 found = self._shown(shown, source, row.name)
-                yield _seen(f"{UNDER}{full}", row, found.right, honest.right if honest else None)
-                yield _seen(f"{FOOLED}{full}", row, found.fooled, honest.fooled if honest else None)
+                known = () if own is None else (own, found)
+                right = min((said.right for said in known), key=np.count_nonzero, default=None)
+                fooled = max((said.fooled for said in known), key=np.count_nonzero, default=None)
+                yield _seen(f"{UNDER}{full}", row, found.right, right)
+                yield _seen(f"{FOOLED}{full}", row, found.fooled, fooled)
 
     def makes(self) -> Iterator[tuple[str, str]]:
         """Yield the name of all images that are made, and the row on whose model."""
