@@ -23,6 +23,7 @@ from sparring.core.trainable import Learner, Setup
 from sparring.data import load
 from sparring.defences import MASKS
 from sparring.defences.masks import PCA, Mask
+from sparring.defences.masks.defense_gan import Searching
 from sparring.defences.masks.pca import principal_components
 from sparring.generative.recovery import Recovery, recover
 from sparring.models.mask import Masked
@@ -314,6 +315,19 @@ def test_of_all_restarts_each_image_gets_its_nearest(runs: Path) -> None:
     settings = Recovery(steps=2, clipping="hard")
     errors = [recover(module.network, x, torch.zeros(40).long(), settings, start=start)[1] for start in starts]
     assert torch.allclose((found - x).square().flatten(1).mean(1), torch.stack(errors).amin(0), atol=1e-6)
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 5])
+def test_what_stands_in_for_the_search_is_the_search(restarts: int, runs: Path) -> None:
+    """From the same draws the same images, those of the nearest of all restarts."""
+    module = MASKS.parse(f"defense_gan(model='vae', recovery=recovery(steps=4), restarts={restarts})").fit(setup(runs))
+    assert isinstance(module, Searching)
+    with seeded(0):
+        found = module(some(20))
+    with seeded(0):
+        again = module.approximation(some(20).requires_grad_(True))
+    assert torch.allclose(found, again, atol=1e-6)
+    assert again.requires_grad
 
 
 def test_without_restarts_an_image_is_cleaned_alike_whatever_its_mates(runs: Path) -> None:
