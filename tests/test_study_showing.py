@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from sparring.attacks import PGD, Universal, craft
 from sparring.core.errors import InputError
 from sparring.core.records import load
+from sparring.core.results import Certified, Estimate
 from sparring.core.study_results import Row, StudyResult
 from sparring.core.threat import Linf
 from sparring.data import load as load_data
 from sparring.evaluation.curve import predictions
 from sparring.models.saved import load as load_model
-from sparring.report import series
+from sparring.report import certificates, series
 from sparring.report.charts import line_chart
 from sparring.report.html import render
 from sparring.studies import jobs, read_plan, run_study
@@ -321,6 +322,16 @@ def test_the_axis_of_a_series_is_one_on_which_its_numbers_can_be_read(ran: tuple
         assert panel.logarithmic == wide
         assert (line_chart(panel)["layout"]["xaxis"].get("type") == "log") == wide
         assert panel.lines[0].notes[-1][1].startswith(f"at {labels[-1]}: ")
+
+
+def test_radii_that_draws_have_proved_are_no_labels_of_an_axis(ran: tuple[Path, StudyResult]) -> None:
+    """The labels 0.1232, 0.2463, 0.3695, ... stood on each other."""
+    row, some = ran[1].rows[0], Estimate(0.5, 0.4, 0.6, 100)
+    curve = tuple((0.1232 * place, some) for place in range(6))
+    proven = Certified(0.25, 1000, 0.001, 5.6, some, some, some, curve)
+    (panel,) = certificates.curves([replace(row, evaluation=replace(row.evaluation, certified=proven))])
+    assert len(panel.lines[0].x) == 6
+    assert "tickvals" not in line_chart(panel)["layout"]["xaxis"]
 
 
 def test_a_plan_that_names_what_is_not_there_is_refused(tmp_path: Path) -> None:
